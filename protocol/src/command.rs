@@ -1,0 +1,1 @@
+//! A client's frame after it was checked against the limits.

@@ -1,0 +1,14 @@
+//! The server as a library: every room of ARCHITECTURE.md, so that tests can build any part of it.
+
+pub mod accounts;
+pub mod api;
+pub mod app;
+pub mod conversations;
+pub mod deadline;
+pub mod dispatch;
+pub mod log;
+pub mod session;
+pub mod storage;
+pub mod tail;
+pub mod telemetry;
+pub mod wire;
