@@ -1,0 +1,168 @@
+//! What a session wants done, and what it hears back.
+
+use bowline_protocol::command::{Change, Create, Cursor, Place};
+use bowline_protocol::wire::{ServerFrame, server_frame::Kind as Push};
+use bowline_protocol::{ClientId, Close, Epoch, Failure, LogId, Seq, SessionId, UserId};
+
+use crate::accounts::Identity;
+use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
+use crate::tail::Span;
+
+/// Carried out by the connection's shard, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// A frame for this connection alone.
+    Send(ServerFrame),
+    /// One call of the domain; its [`Outcome`] comes back later.
+    Ask(Ask),
+    /// Read a log from a cursor on, then follow it.
+    Follow(Follow),
+    /// Move the cursor of a log that is followed.
+    Move {
+        log: LogId,
+        after_seq: Seq,
+    },
+    /// Tell all who follow a log, best effort.
+    Signal {
+        log: LogId,
+        frame: ServerFrame,
+    },
+    /// The peer is known: its frames may have the full length, and entries that remove this user concern it.
+    Authenticated(UserId),
+    /// Tell [`super::Session::drained`] when all of this connection's private frames were taken.
+    WhenDrained,
+    Close(Close),
+}
+
+/// A cursor to be set on a log.
+#[derive(Debug, PartialEq)]
+pub struct Follow {
+    pub log: LogId,
+    /// The last seq that the client has.
+    pub after_seq: Seq,
+    /// The head of the log when the spans were read; beyond it the entries themselves say who is a member.
+    pub as_of_seq: Seq,
+    pub spans: Vec<Span>,
+    /// Each entry is shown to the session as the cursor passes it.
+    pub watch: bool,
+    /// The client named this log: it is told when the replay has reached the head.
+    pub announce: Option<ReadState>,
+}
+
+/// How far a user has read a conversation, told at the end of its replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadState {
+    pub read_seq: Seq,
+    pub unread: u64,
+}
+
+/// How a connection says who it is.
+#[derive(Debug, PartialEq)]
+pub enum Credential {
+    Token(String),
+    /// Verified at the upgrade; revocation is still to be checked.
+    Verified(Identity),
+}
+
+/// One call of the domain.
+#[derive(Debug, PartialEq)]
+pub enum Ask {
+    Connect {
+        id: u64,
+        credential: Credential,
+        client_name: String,
+    },
+    Refresh {
+        id: u64,
+        identity: Identity,
+        access_token: String,
+    },
+    Attach {
+        id: u64,
+        identity: Identity,
+        user_cursor: Option<Cursor>,
+        named: Vec<Cursor>,
+    },
+    /// A conversation that the user has joined while connected.
+    AttachOne {
+        user: UserId,
+        log: LogId,
+        after_seq: Seq,
+    },
+    Heads {
+        user: UserId,
+        place: HeadsPlace,
+    },
+    Change {
+        id: u64,
+        user: UserId,
+        log: LogId,
+        client_id: ClientId,
+        change: Change,
+    },
+    Create {
+        id: u64,
+        user: UserId,
+        create: Create,
+    },
+    Mute {
+        id: u64,
+        user: UserId,
+        log: LogId,
+        client_id: ClientId,
+        muted: bool,
+    },
+    Revoke {
+        id: u64,
+        user: UserId,
+        client_id: ClientId,
+        session: Option<SessionId>,
+    },
+    Sessions {
+        id: u64,
+        identity: Identity,
+    },
+    List {
+        id: u64,
+        user: UserId,
+        limit: u64,
+        after: Option<LogId>,
+    },
+    Members {
+        id: u64,
+        user: UserId,
+        log: LogId,
+        limit: u64,
+        after: Option<UserId>,
+    },
+    History {
+        id: u64,
+        user: UserId,
+        log: LogId,
+        limit: u64,
+        place: Place,
+    },
+    MarkRead {
+        user: UserId,
+        log: LogId,
+        seq: Seq,
+    },
+}
+
+/// A connection that was let in.
+#[derive(Debug, PartialEq)]
+pub struct Welcome {
+    pub identity: Identity,
+    pub epoch: Epoch,
+}
+
+/// What came of an [`Ask`].
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    Connected { id: u64, result: Result<Welcome, Failure> },
+    Refreshed { id: u64, result: Result<Identity, Failure> },
+    Attached { id: u64, result: Result<Attachment, Failure> },
+    AttachedOne { result: Result<Option<AttachedLog>, Failure> },
+    Heads { result: Result<HeadsPage, Failure> },
+    Reply { id: u64, result: Result<Push, Failure> },
+}

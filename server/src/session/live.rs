@@ -1,0 +1,135 @@
+//! A connection that was let in.
+
+use bowline_protocol::command::{Command, Cursor};
+use bowline_protocol::wire::{self, client_frame::Kind, entry::Content, server_frame::Kind as Push};
+use bowline_protocol::{Close, Code, Epoch, Failure, LogId, Seq, SessionId, UserId};
+
+use super::action::{Action, Ask, Outcome};
+use super::replay::Replay;
+use super::{Context, commands, fail, push, reply};
+use crate::accounts::Identity;
+
+pub(super) struct Live {
+    pub(super) identity: Identity,
+    pub(super) epoch: Epoch,
+    pub(super) replay: Replay,
+    /// What happened in the user log up to here was known when the session attached.
+    user_as_of_seq: Seq,
+    told_expiring: bool,
+    last_typing_ms: i64,
+}
+
+/// A client that types sends `typing` again and again; more often than this it is not passed on.
+const TYPING_INTERVAL_MS: i64 = 1_000;
+
+impl Live {
+    pub(super) fn new(identity: Identity, epoch: Epoch, user_cursor: Option<Cursor>) -> Self {
+        Self {
+            identity,
+            epoch,
+            replay: Replay::before(user_cursor),
+            user_as_of_seq: 0,
+            told_expiring: false,
+            last_typing_ms: 0,
+        }
+    }
+
+    pub(super) fn user(&self) -> UserId {
+        self.identity.user
+    }
+
+    pub(super) fn frame(&mut self, id: u64, kind: Kind, cx: &Context<'_>, out: &mut Vec<Action>) {
+        match Command::check(kind, &cx.rules.limits) {
+            Ok(command) => commands::run(self, id, command, cx, out),
+            Err(failure) => fail(id, failure, out),
+        }
+    }
+
+    pub(super) fn outcome(&mut self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<Action>) {
+        match outcome {
+            Outcome::Reply { id, result } => match result {
+                Ok(kind) => reply(id, kind, out),
+                Err(failure) => fail(id, failure, out),
+            },
+            Outcome::Attached { id, result } => match result {
+                Ok(attachment) => {
+                    self.user_as_of_seq = attachment.user_as_of_seq;
+                    self.replay.attached(id, &self.identity, attachment, cx, out);
+                }
+                Err(failure) => self.replay.failed(id, failure, out),
+            },
+            Outcome::AttachedOne { result } => self.replay.attached_one(result, cx, out),
+            Outcome::Heads { result } => self.replay.heads(result, out),
+            Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
+            Outcome::Connected { .. } => {}
+        }
+    }
+
+    fn refreshed(&mut self, id: u64, result: Result<Identity, Failure>, out: &mut Vec<Action>) {
+        match result {
+            Ok(identity) if identity.user != self.identity.user => {
+                fail(id, Failure::invalid("refresh.access_token", "the token of another user"), out);
+            }
+            Ok(identity) => {
+                let token_expires_at_ms = identity.expires_at_ms;
+                self.identity = identity;
+                self.told_expiring = false;
+                reply(id, Push::Refreshed(wire::Refreshed { token_expires_at_ms }), out);
+            }
+            Err(failure) => {
+                let revoked = failure.code == Code::Revoked;
+                fail(id, failure, out);
+                if revoked {
+                    out.push(Action::Close(Close::Revoked));
+                }
+            }
+        }
+    }
+
+    /// An entry of the user log. What it says of conversations and sessions is acted on only if it is newer than the
+    /// snapshot that the session attached with.
+    pub(super) fn passed(&mut self, entry: &wire::Entry, cx: &Context<'_>, out: &mut Vec<Action>) {
+        if entry.seq <= self.user_as_of_seq {
+            return;
+        }
+        match &entry.content {
+            Some(Content::Joined(joined)) => {
+                let Some(log) = LogId::from_wire(&joined.conversation_id) else { return };
+                if (cx.position)(log).is_none() {
+                    let after_seq = joined.conversation_seq.saturating_sub(1);
+                    out.push(Action::Ask(Ask::AttachOne { user: self.user(), log, after_seq }));
+                }
+            }
+            Some(Content::SessionRevoked(revoked)) => {
+                let session = revoked.session_id.as_deref().map(SessionId::from_wire);
+                if session.is_none_or(|s| s == Some(self.identity.session)) {
+                    out.push(Action::Close(Close::Revoked));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn drained(&mut self, out: &mut Vec<Action>) {
+        self.replay.drained(self.identity.user, out);
+    }
+
+    pub(super) fn sweep(&mut self, cx: &Context<'_>, out: &mut Vec<Action>) {
+        let expires_at_ms = self.identity.expires_at_ms;
+        if cx.now_ms >= expires_at_ms {
+            out.push(Action::Close(Close::TokenExpired));
+        } else if !self.told_expiring && cx.now_ms >= expires_at_ms - cx.rules.token_notice_ms {
+            self.told_expiring = true;
+            push(Push::TokenExpiring(wire::TokenExpiring { expires_at_ms }), out);
+        }
+    }
+
+    /// Whether a `typing` may be passed on now.
+    pub(super) fn may_type(&mut self, cx: &Context<'_>) -> bool {
+        let due = cx.now_ms - self.last_typing_ms >= TYPING_INTERVAL_MS;
+        if due {
+            self.last_typing_ms = cx.now_ms;
+        }
+        due
+    }
+}
