@@ -14,7 +14,7 @@ mod connecting;
 mod live;
 mod replay;
 
-pub use action::{Action, Ask, Credential, Follow, Outcome, Welcome};
+pub use action::{Action, Ask, Credential, Follow, Outcome, ReadState, Welcome, Write, WriteKind};
 
 use bowline_protocol::limits::Limits;
 use bowline_protocol::wire::{self, ClientFrame, server_frame::Kind as Push};
@@ -91,7 +91,7 @@ impl Session {
         }
     }
 
-    /// What came of an [`Action::Ask`].
+    /// What came of an [`Action::Ask`] or an [`Action::Write`].
     pub fn outcome(&mut self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<Action>) {
         match (&mut self.state, outcome) {
             (State::Connecting(_), Outcome::Connected { id, result }) => {
@@ -116,8 +116,15 @@ impl Session {
         }
     }
 
+    /// The cursor of a conversation has passed the entry that removed this user, and is gone.
+    pub fn removed(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
+        if let State::Live(live) = &mut self.state {
+            live.removed(log, seq, out);
+        }
+    }
+
     /// A replay that was asked for has reached the head of its log.
-    pub fn level(&mut self, log: LogId, seq: Seq, read: action::ReadState, out: &mut Vec<Action>) {
+    pub fn level(&mut self, log: LogId, seq: Seq, read: ReadState, out: &mut Vec<Action>) {
         let caught_up = wire::CaughtUp { log_id: log.to_wire(), seq, read_seq: read.read_seq, unread: read.unread };
         push(Push::CaughtUp(caught_up), out);
     }

@@ -13,8 +13,16 @@ use crate::tail::Span;
 pub enum Action {
     /// A frame for this connection alone.
     Send(ServerFrame),
-    /// One call of the domain; its [`Outcome`] comes back later.
+    /// One call of the domain that reads; its [`Outcome`] comes back later.
     Ask(Ask),
+    /// One durable command; its [`Outcome::Reply`] comes back later.
+    Write(Write),
+    /// How far the user has read; latest wins, nothing comes back.
+    MarkRead {
+        user: UserId,
+        log: LogId,
+        seq: Seq,
+    },
     /// Read a log from a cursor on, then follow it.
     Follow(Follow),
     /// Move the cursor of a log that is followed.
@@ -64,7 +72,23 @@ pub enum Credential {
     Verified(Identity),
 }
 
-/// One call of the domain.
+/// A durable command, to be put into its log's queue at once, so that the order of commands is the order of seqs.
+#[derive(Debug, PartialEq)]
+pub struct Write {
+    pub id: u64,
+    pub user: UserId,
+    pub kind: WriteKind,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum WriteKind {
+    Change { log: LogId, client_id: ClientId, change: Change },
+    Create(Create),
+    Mute { log: LogId, client_id: ClientId, muted: bool },
+    Revoke { client_id: ClientId, session: Option<SessionId> },
+}
+
+/// One call of the domain that reads.
 #[derive(Debug, PartialEq)]
 pub enum Ask {
     Connect {
@@ -74,7 +98,6 @@ pub enum Ask {
     },
     Refresh {
         id: u64,
-        identity: Identity,
         access_token: String,
     },
     Attach {
@@ -92,31 +115,6 @@ pub enum Ask {
     Heads {
         user: UserId,
         place: HeadsPlace,
-    },
-    Change {
-        id: u64,
-        user: UserId,
-        log: LogId,
-        client_id: ClientId,
-        change: Change,
-    },
-    Create {
-        id: u64,
-        user: UserId,
-        create: Create,
-    },
-    Mute {
-        id: u64,
-        user: UserId,
-        log: LogId,
-        client_id: ClientId,
-        muted: bool,
-    },
-    Revoke {
-        id: u64,
-        user: UserId,
-        client_id: ClientId,
-        session: Option<SessionId>,
     },
     Sessions {
         id: u64,
@@ -142,11 +140,6 @@ pub enum Ask {
         limit: u64,
         place: Place,
     },
-    MarkRead {
-        user: UserId,
-        log: LogId,
-        seq: Seq,
-    },
 }
 
 /// A connection that was let in.
@@ -156,7 +149,7 @@ pub struct Welcome {
     pub epoch: Epoch,
 }
 
-/// What came of an [`Ask`].
+/// What came of an [`Ask`] or a [`Write`].
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
     Connected { id: u64, result: Result<Welcome, Failure> },

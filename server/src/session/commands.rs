@@ -4,7 +4,7 @@ use bowline_protocol::command::Command;
 use bowline_protocol::wire::{self, server_frame::Kind as Push};
 use bowline_protocol::{Code, Failure, LogId, Seq};
 
-use super::action::{Action, Ask};
+use super::action::{Action, Ask, Write, WriteKind};
 use super::live::Live;
 use super::{Context, fail, reply};
 
@@ -13,25 +13,35 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
     let identity = || live.identity.clone();
     let ask = match command {
         Command::Connect { .. } => return fail(id, Code::OutOfOrder, out),
+        Command::Ping => return reply(id, Push::Pong(wire::Pong {}), out),
         Command::Resume { cursors, more } => {
             let identity = identity();
             return live.replay.resume(id, identity, cursors, more, cx, out);
         }
-        Command::Ping => return reply(id, Push::Pong(wire::Pong {}), out),
-        Command::Refresh { access_token } => Ask::Refresh { id, identity: identity(), access_token },
-        Command::Sessions => Ask::Sessions { id, identity: identity() },
-        Command::Revoke { client_id, session } => Ask::Revoke { id, user, client_id, session },
-        Command::Create(create) => Ask::Create { id, user, create },
-        Command::Mute { log, client_id, muted } => Ask::Mute { id, user, log, client_id, muted },
-        Command::List { limit, after } => Ask::List { id, user, limit, after },
-        Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
-        Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
-        Command::Change { log, client_id, change } => Ask::Change { id, user, log, client_id, change },
         Command::Open { log, after_seq } => return open(id, log, after_seq, cx, out),
         Command::MarkRead { log, seq } => return mark_read(live, id, log, seq, cx, out),
         Command::Typing { log } => return typing(live, id, log, cx, out),
+        Command::Change { log, client_id, change } => {
+            return write(live, id, WriteKind::Change { log, client_id, change }, out);
+        }
+        Command::Create(create) => return write(live, id, WriteKind::Create(create), out),
+        Command::Mute { log, client_id, muted } => {
+            return write(live, id, WriteKind::Mute { log, client_id, muted }, out);
+        }
+        Command::Revoke { client_id, session } => {
+            return write(live, id, WriteKind::Revoke { client_id, session }, out);
+        }
+        Command::Refresh { access_token } => Ask::Refresh { id, access_token },
+        Command::Sessions => Ask::Sessions { id, identity: identity() },
+        Command::List { limit, after } => Ask::List { id, user, limit, after },
+        Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
+        Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
     };
     out.push(Action::Ask(ask));
+}
+
+fn write(live: &Live, id: u64, kind: WriteKind, out: &mut Vec<Action>) {
+    out.push(Action::Write(Write { id, user: live.user(), kind }));
 }
 
 /// Moves the cursor of a log that this session follows.
@@ -52,7 +62,7 @@ fn mark_read(live: &Live, id: u64, log: LogId, seq: Seq, cx: &Context<'_>, out: 
         let failure = Failure { limit: Some(position), ..Failure::invalid("mark_read.seq", "above the head") };
         return fail(id, failure, out);
     }
-    out.push(Action::Ask(Ask::MarkRead { user: live.user(), log, seq }));
+    out.push(Action::MarkRead { user: live.user(), log, seq });
     reply(id, Push::Done(wire::Done {}), out);
 }
 

@@ -90,7 +90,7 @@ impl Connecting {
         out.push(Action::Authenticated(welcome.identity.user));
         reply(id, Push::Connected(connected(&welcome, cx)), out);
         *held = self.held;
-        State::Live(Live::new(welcome.identity, welcome.epoch, self.user_cursor))
+        State::Live(Live::new(welcome.identity, self.user_cursor))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bowline_protocol::command::{Command, Cursor};
 use bowline_protocol::wire::{self, client_frame::Kind, entry::Content, server_frame::Kind as Push};
-use bowline_protocol::{Close, Code, Epoch, Failure, LogId, Seq, SessionId, UserId};
+use bowline_protocol::{Close, Code, Failure, LogId, Seq, SessionId, UserId};
 
 use super::action::{Action, Ask, Outcome};
 use super::replay::Replay;
@@ -11,24 +11,28 @@ use crate::accounts::Identity;
 
 pub(super) struct Live {
     pub(super) identity: Identity,
-    pub(super) epoch: Epoch,
     pub(super) replay: Replay,
     /// What happened in the user log up to here was known when the session attached.
     user_as_of_seq: Seq,
+    /// Conversations joined anew while the cursor there has not yet passed the leaving before it, with the seq of joining.
+    rejoined: Vec<(LogId, Seq)>,
     told_expiring: bool,
     last_typing_ms: i64,
 }
+
+/// More rejoinings than this at once, and the connection is better resumed.
+const MAX_REJOINED: usize = 64;
 
 /// A client that types sends `typing` again and again; more often than this it is not passed on.
 const TYPING_INTERVAL_MS: i64 = 1_000;
 
 impl Live {
-    pub(super) fn new(identity: Identity, epoch: Epoch, user_cursor: Option<Cursor>) -> Self {
+    pub(super) fn new(identity: Identity, user_cursor: Option<Cursor>) -> Self {
         Self {
             identity,
-            epoch,
             replay: Replay::before(user_cursor),
             user_as_of_seq: 0,
+            rejoined: Vec::new(),
             told_expiring: false,
             last_typing_ms: 0,
         }
@@ -95,9 +99,13 @@ impl Live {
         match &entry.content {
             Some(Content::Joined(joined)) => {
                 let Some(log) = LogId::from_wire(&joined.conversation_id) else { return };
+                let joined_seq = joined.conversation_seq;
                 if (cx.position)(log).is_none() {
-                    let after_seq = joined.conversation_seq.saturating_sub(1);
-                    out.push(Action::Ask(Ask::AttachOne { user: self.user(), log, after_seq }));
+                    self.attach_one(log, joined_seq, out);
+                } else if self.rejoined.len() < MAX_REJOINED {
+                    self.rejoined.push((log, joined_seq));
+                } else {
+                    out.push(Action::Close(Close::Overloaded));
                 }
             }
             Some(Content::SessionRevoked(revoked)) => {
@@ -108,6 +116,21 @@ impl Live {
             }
             _ => {}
         }
+    }
+
+    /// The cursor of a conversation has passed the entry that removed this user, and is gone.
+    pub(super) fn removed(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
+        let again =
+            self.rejoined.iter().filter(|(l, joined_seq)| *l == log && *joined_seq > seq).map(|(_, s)| *s).min();
+        self.rejoined.retain(|(l, _)| *l != log);
+        if let Some(joined_seq) = again {
+            self.attach_one(log, joined_seq, out);
+        }
+    }
+
+    fn attach_one(&self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
+        let after_seq = joined_seq.saturating_sub(1);
+        out.push(Action::Ask(Ask::AttachOne { user: self.user(), log, after_seq }));
     }
 
     pub(super) fn drained(&mut self, out: &mut Vec<Action>) {
