@@ -1,0 +1,5 @@
+DROP TABLE entries;
+DROP TABLE read_positions;
+DROP TABLE membership;
+DROP TABLE conversations;
+DROP TABLE heads;

@@ -1,0 +1,2 @@
+DROP TABLE epoch_heads;
+DROP TABLE epochs;
