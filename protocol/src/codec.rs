@@ -110,14 +110,27 @@ fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn parse<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> Result<T, Refused> {
     let mut reader = serde_json::Deserializer::from_slice(line);
-    let parsed = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| (Some(error.path().to_string()).filter(|p| p != "."), error.into_inner()));
+    let parsed =
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| (field_at(error.path()), error.into_inner()));
     let whole = parsed.and_then(|value| reader.end().map(|()| value).map_err(|error| (None, error)));
     whole.map_err(|(field, error)| {
         let code = if error.is_data() { Code::Invalid } else { Code::Malformed };
         let failure = Failure { message: Some(error.to_string()), field, ..Failure::new(code) };
         Refused { id: id_of(line), failure }
     })
+}
+
+/// The field that was being read, as far as its name is known.
+fn field_at(path: &serde_path_to_error::Path) -> Option<String> {
+    let path = path.to_string();
+    let known = path.strip_suffix('?').unwrap_or(&path).trim_end_matches('.');
+    Some(short(known)).filter(|known| !known.is_empty())
+}
+
+/// What a refusal repeats of a peer's own words: names of ours are shorter, and nobody is to be sent a mirror.
+fn short(name: &str) -> String {
+    const BYTES: usize = 64;
+    name[..name.floor_char_boundary(BYTES)].to_owned()
 }
 
 /// The id of a line whose rest can't be taken, so that the refusal reaches its command.
@@ -141,7 +154,7 @@ fn named(frame: ClientFrame, name: impl FnOnce() -> Option<String>) -> Result<Cl
 /// The first key of a line that is not the id.
 fn kind_of(line: &[u8]) -> Option<String> {
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).ok()?;
-    object.into_iter().map(|(key, _)| key).find(|key| key != "id")
+    object.keys().find(|key| *key != "id").map(|key| short(key))
 }
 
 #[cfg(test)]
