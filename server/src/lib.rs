@@ -3,6 +3,8 @@
 pub mod accounts;
 pub mod api;
 pub mod app;
+pub mod cli;
+pub mod config;
 pub mod conversations;
 pub mod deadline;
 pub mod dispatch;

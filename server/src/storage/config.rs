@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{HIDDEN, Invalid, hidden};
 
 /// Where the database is and how much of it a process may use.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -22,14 +24,9 @@ pub struct Config {
     pub migrate_at_start: bool,
     /// Serve although the database may lose what it has confirmed (fsync and the like are off).
     pub allow_unsafe: bool,
-}
-
-/// A value that is not allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    pub key: &'static str,
-    pub value: String,
-    pub allowed: String,
+    /// This program, which the embedded database is started through.
+    #[serde(skip)]
+    pub launcher: PathBuf,
 }
 
 impl Default for Config {
@@ -42,6 +39,8 @@ impl Default for Config {
             data_dir: None,
             migrate_at_start: true,
             allow_unsafe: false,
+            // The very file that runs, also after an update has replaced it.
+            launcher: PathBuf::from("/proc/self/exe"),
         }
     }
 }
@@ -49,25 +48,12 @@ impl Default for Config {
 impl Config {
     pub fn validate(&self) -> Vec<Invalid> {
         let mut found = Vec::new();
-        let mut in_range = |key, value: usize, least: usize, most: usize| {
-            if !(least..=most).contains(&value) {
-                found.push(Invalid {
-                    key,
-                    value: value.to_string(),
-                    allowed: format!("a number from {least} to {most}"),
-                });
-            }
-        };
-        in_range("max_connections", self.max_connections, 2, 500);
-        in_range("max_waiting", self.max_waiting, 1, 100_000);
+        found.extend(Invalid::unless_in("max_connections", self.max_connections as u64, 2..=500));
+        found.extend(Invalid::unless_in("max_waiting", self.max_waiting as u64, 1..=100_000));
         for (key, url) in [("url", &self.url), ("direct_url", &self.direct_url)] {
             let Some(Err(reason)) = url.as_ref().map(|url| super::pool::parse(url.expose_secret())) else { continue };
-            found.push(Invalid { key, value: "(hidden)".to_owned(), allowed: reason.to_string() });
+            found.push(Invalid::new(key, HIDDEN, reason.to_string()));
         }
         found
     }
-}
-
-fn hidden<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(|_| "(hidden)").serialize(to)
 }

@@ -22,6 +22,11 @@ const LOCK: i64 = 0x626f_776c_696e_6501;
 const LOCK_POLL: Duration = Duration::from_millis(200);
 const LOCK_ATTEMPTS: u32 = 5 * 600;
 
+/// A migration may take long. What it waits for makes the traffic wait behind it, so that is bounded; an index built
+/// concurrently waits for the transactions of the traffic, which their own timeouts end sooner.
+const SESSION: &str =
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'";
+
 const NO_TRANSACTION: &str = "-- no-transaction";
 
 /// One migration, and whether the database has it.
@@ -122,7 +127,9 @@ fn read((name, sql): File) -> anyhow::Result<Migration> {
 }
 
 async fn connect(url: &SecretString) -> anyhow::Result<PgConnection> {
-    PgConnection::connect(url.expose_secret()).await.context("connecting to the database")
+    let mut connection = PgConnection::connect(url.expose_secret()).await.context("connecting to the database")?;
+    connection.execute(SESSION).await?;
+    Ok(connection)
 }
 
 /// Waits by asking again: one that waits inside the database holds a snapshot, and `CREATE INDEX CONCURRENTLY` of the
