@@ -1,1 +1,69 @@
-fn main() {}
+//! What a contributor runs: `cargo xtask --help`.
+
+mod check;
+mod command;
+mod packages;
+mod postgres;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What a contributor runs.")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must pass: lints, house rules, the WebSocket conformance cases, and all tests against a private
+    /// PostgreSQL. Installs what Debian needs for it, and stops what it started.
+    Test {
+        /// Only this part, after another.
+        #[arg(long, value_enum)]
+        only: Option<check::Part>,
+    },
+    /// The rules of the house that no compiler knows.
+    Tidy,
+    /// Writes anew what is made from the code: the bytes of the golden vectors, and the examples and tables of the
+    /// documentation.
+    Bless,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Test { only } => check::run(only),
+        Task::Tidy => tidy::run(),
+        Task::Bless => command::run(
+            command::cargo().args(["test", "-p", "bowline-protocol", "--test", "contract"]).env("BOWLINE_BLESS", "1"),
+        ),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Says what begins, and how long it took.
+fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    println!("== {name}");
+    let start = Instant::now();
+    let result = work();
+    let outcome = if result.is_ok() { "passed" } else { "FAILED" };
+    println!("== {name} {outcome} after {:.1} s", start.elapsed().as_secs_f64());
+    result.with_context(|| name.to_owned())
+}
