@@ -1,0 +1,4 @@
+DROP FUNCTION append;
+DROP FUNCTION append_refusal;
+DROP FUNCTION direct_key;
+DROP FUNCTION ensure_users;
