@@ -40,16 +40,13 @@ impl Storage {
     /// database confirms is on disk. A configured database that does not answer is waited for a while.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let reached = Reached::start(config).await?;
-        let pool = Pool::new(&reached.url, config)?;
-        wait_for(&pool).await?;
-        refuse_unsafe(&pool, config.allow_unsafe).await?;
-        if config.migrate_at_start || reached.embedded.is_some() {
-            let applied = migrate::up(&reached.direct_url, migrate::FILES).await?;
-            if !applied.is_empty() {
-                tracing::info!(?applied, "the schema was brought up to date");
-            }
+        let storage = Self { pool: Pool::new(&reached.url, config)?, embedded: reached.embedded };
+        let migrates = config.migrate_at_start || storage.embedded.is_some();
+        tokio::select! {
+            made_ready = make_ready(&storage.pool, migrates.then_some(&reached.direct_url), config) => made_ready?,
+            how = storage.died() => bail!("{how}"),
         }
-        Ok(Self { pool, embedded: reached.embedded })
+        Ok(storage)
     }
 
     pub fn pool(&self) -> &Pool {
@@ -119,6 +116,17 @@ async fn stop(embedded: Option<Embedded>) {
     if tokio::task::spawn_blocking(move || embedded.stop()).await.is_err() {
         tracing::error!("stopping the embedded database failed");
     }
+}
+
+async fn make_ready(pool: &Pool, migrate: Option<&SecretString>, config: &Config) -> anyhow::Result<()> {
+    wait_for(pool).await?;
+    refuse_unsafe(pool, config.allow_unsafe).await?;
+    let Some(direct_url) = migrate else { return Ok(()) };
+    let applied = migrate::up(direct_url, migrate::FILES).await?;
+    if !applied.is_empty() {
+        tracing::info!(?applied, "the schema was brought up to date");
+    }
+    Ok(())
 }
 
 async fn wait_for(pool: &Pool) -> anyhow::Result<()> {

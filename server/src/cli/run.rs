@@ -1,3 +1,4 @@
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,7 +16,8 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
 /// Log lines go to standard error: standard output is for what was asked for.
 pub(super) fn start_logging(config: &Logging) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&config.filter).context("logging.filter")?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match config.format {
         Format::Text => lines.try_init(),
         Format::Json => lines.json().try_init(),

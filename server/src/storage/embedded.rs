@@ -27,6 +27,7 @@ use owner::Owner;
 pub struct Embedded {
     url: SecretString,
     child: child::Running,
+    outside: Option<PathBuf>,
     /// Held for as long as the database may run.
     _lock: File,
 }
@@ -43,7 +44,7 @@ impl Embedded {
         owner.check_reach(&dir)?;
         let cluster = Cluster::prepare(&dir, &owner, launcher)?;
         let child = cluster.start()?;
-        Ok(Self { url: cluster.url(), child, _lock: lock })
+        Ok(Self { url: cluster.url(), child, outside: cluster.outside(), _lock: lock })
     }
 
     /// The database of a server that runs on this data directory, for a command beside it; none if no server runs.
@@ -75,6 +76,10 @@ impl Embedded {
     pub fn stop(self) {
         let how = self.child.stop();
         tracing::info!(how, "the embedded database ended");
+        if let Some(folder) = self.outside {
+            // Empty once PostgreSQL has stopped; if not, the next start takes it over.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 

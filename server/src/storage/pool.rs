@@ -33,6 +33,8 @@ const OVERLOADED_RETRY_AFTER_MS: u64 = 500;
 pub struct Pool {
     connections: deadpool_postgres::Pool,
     waiting: Arc<Semaphore>,
+    /// The last attempt to connect failed; so that an outage is one line in the log, not one a request.
+    away: Arc<AtomicBool>,
 }
 
 /// A connection out of the [`Pool`], back in it when dropped.
@@ -64,7 +66,7 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .context("the pool of database connections")?;
-        Ok(Self { connections, waiting: Arc::new(Semaphore::new(config.max_waiting)) })
+        Ok(Self { connections, waiting: Arc::new(Semaphore::new(config.max_waiting)), away: Arc::default() })
     }
 
     /// A connection, in the order of asking.
@@ -80,14 +82,21 @@ impl Pool {
         let left = deadline.left();
         let timeouts = Timeouts { wait: Some(left), create: Some(left.min(CONNECT_TIMEOUT)), recycle: None };
         match self.connections.timeout_get(&timeouts).await {
-            Ok(object) => Ok(Connection { object: Some(object), busy: AtomicBool::new(false) }),
+            Ok(object) => {
+                if self.away.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the database can be reached again");
+                }
+                Ok(Connection { object: Some(object), busy: AtomicBool::new(false) })
+            }
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(overloaded()),
             Err(error) => {
-                let reason = match &error {
-                    PoolError::Backend(error) => describe(error),
-                    error => error.to_string(),
-                };
-                tracing::warn!(reason, "the database can't be reached");
+                if !self.away.swap(true, Ordering::Relaxed) {
+                    let reason = match &error {
+                        PoolError::Backend(error) => describe(error),
+                        error => error.to_string(),
+                    };
+                    tracing::warn!(reason, "the database can't be reached");
+                }
                 Err(Failure::retry_after(Code::Unavailable, RETRY_AFTER_MS))
             }
         }

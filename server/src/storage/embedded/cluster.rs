@@ -101,6 +101,11 @@ impl<'a> Cluster<'a> {
         url(&self.sockets)
     }
 
+    /// The folder of the socket, where it is not in the data directory and goes with the server.
+    pub(super) fn outside(&self) -> Option<PathBuf> {
+        (self.sockets != self.root).then(|| self.sockets.clone())
+    }
+
     /// A cluster appears whole, by a rename: what was killed in between is swept away by the next start.
     fn create(&self) -> anyhow::Result<()> {
         for entry in fs::read_dir(&self.root)? {
