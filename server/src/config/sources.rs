@@ -157,12 +157,15 @@ impl Layers {
     }
 
     fn unknown(&mut self, key: &str, source: String) {
-        let known = self.known.as_object().into_iter().flatten();
-        let keys = known.flat_map(|(section, values)| {
-            values.as_object().into_iter().flat_map(Map::keys).map(move |name| format!("{section}.{name}"))
+        let likeness = |(section, name): &(&String, &String)| {
+            strsim::jaro_winkler(&format!("{section}.{name}"), key).max(strsim::jaro_winkler(name, key))
+        };
+        let sections = self.known.as_object().into_iter().flatten();
+        let keys = sections.flat_map(|(section, values)| {
+            values.as_object().into_iter().flat_map(Map::keys).map(move |name| (section, name))
         });
-        let nearest = keys.max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-        let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+        let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let hint = nearest.map(|(section, name)| format!("; did you mean {section}.{name}?")).unwrap_or_default();
         self.problems.push(format!("{key} (from {source}): there is no such key{hint}"));
     }
 
