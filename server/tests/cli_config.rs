@@ -1,5 +1,7 @@
 //! What the binary says about its configuration: everything wrong at once, by name, before anything is bound.
 
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

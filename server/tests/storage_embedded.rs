@@ -1,5 +1,7 @@
 //! The embedded database through the real binary: it lives and dies with its server, and loses nothing it confirmed.
 
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
 #[path = "storage_support/fixture.rs"]
 mod fixture;
 

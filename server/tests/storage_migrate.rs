@@ -1,5 +1,7 @@
 //! Migrations on a real PostgreSQL: there and back, one process at a time, and what an interruption leaves.
 
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
 #[path = "storage_support/fixture.rs"]
 mod fixture;
 

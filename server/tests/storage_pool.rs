@@ -1,5 +1,7 @@
 //! What the pool promises, against a real PostgreSQL and through PgBouncer in transaction mode.
 
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
 #[path = "storage_support/fixture.rs"]
 mod fixture;
 

@@ -91,13 +91,12 @@ pub(super) fn find(cluster: Option<u32>, owner: &Owner) -> anyhow::Result<Binari
 }
 
 fn installed() -> Vec<PathBuf> {
-    let mut versions: Vec<PathBuf> =
-        ["/usr/lib/postgresql", "/usr", "/home/linuxbrew/.linuxbrew/opt", "/opt/homebrew/opt"]
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
-            .map(|entry| entry.path())
-            .filter(|path| version_in(path).is_some())
-            .collect();
+    let mut versions: Vec<PathBuf> = ["/usr/lib/postgresql", "/usr", "/opt/homebrew/opt"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| version_in(path).is_some())
+        .collect();
     versions.sort_by_key(|path| Reverse(version_in(path)));
     let mut folders: Vec<PathBuf> = versions.into_iter().map(|path| path.join("bin")).collect();
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
