@@ -1,4 +1,8 @@
-//! Not written yet.
+//! Who somebody is.
+
+pub mod names;
+pub mod passwords;
+
 use bowline_protocol::{SessionId, UserId};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
