@@ -1,13 +1,12 @@
-//! Who somebody is.
+//! Who somebody is: accounts with a password, sessions and their tokens, and the users of the app's own issuer.
+//!
+//! May touch `storage` (through `store.rs`, the only file here with SQL) and `log`, through which a session ends.
+//!
+//! Always holds: an identity comes from a verified token alone; no password is hashed outside [`passwords`]' threads; a
+//! secret that a client holds is stored as a hash only.
 
-pub mod names;
+mod names;
 pub mod passwords;
+pub mod tokens;
 
-use bowline_protocol::{SessionId, UserId};
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
-    pub user: UserId,
-    pub session: SessionId,
-    pub expires_at_ms: i64,
-    pub issued_at_ms: i64,
-}
+pub use tokens::{Identity, Tokens};

@@ -61,7 +61,9 @@ impl Config {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// `rehashed` is to be stored: the hash was made with other parameters than those in force.
-    Right { rehashed: Option<String> },
+    Right {
+        rehashed: Option<String>,
+    },
     Wrong,
 }
 
@@ -88,7 +90,10 @@ impl Hashers {
         let hashers = Self { shared };
         for n in 0..config.threads() {
             let shared = Arc::clone(&hashers.shared);
-            thread::Builder::new().name(format!("hash-{n}")).spawn(move || shared.work()).context("a hashing thread")?;
+            thread::Builder::new()
+                .name(format!("hash-{n}"))
+                .spawn(move || shared.work())
+                .context("a hashing thread")?;
         }
         Ok(hashers)
     }
@@ -351,7 +356,8 @@ mod tests {
 
     #[test]
     fn weak_parameters_are_refused() {
-        for config in [Config { memory_kib: 8 * 1024, ..Config::default() }, Config { passes: 1, ..Config::default() }] {
+        for config in [Config { memory_kib: 8 * 1024, ..Config::default() }, Config { passes: 1, ..Config::default() }]
+        {
             assert!(Hashers::start(&config, &Metrics::default()).is_err(), "{config:?}");
         }
     }

@@ -26,8 +26,8 @@ const SET_KEYS: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    pub decoding: DecodingKey,
-    pub algorithm: Algorithm,
+    pub(super) decoding: DecodingKey,
+    pub(super) algorithm: Algorithm,
 }
 
 /// The keys of one issuer; those of a file can be read again while they are in use.
@@ -46,14 +46,14 @@ pub(super) struct Set {
 type Stamp = (SystemTime, u64);
 
 impl Keys {
-    pub fn secret(secret: &SecretString) -> anyhow::Result<Self> {
+    pub(super) fn secret(secret: &SecretString) -> anyhow::Result<Self> {
         let secret = secret.expose_secret().as_bytes();
         ensure!(secret.len() >= SECRET_BYTES, "a secret has at least {SECRET_BYTES} bytes");
         let key = Key { decoding: DecodingKey::from_secret(secret), algorithm: Algorithm::HS256 };
         Ok(Self::one(key))
     }
 
-    pub fn load(source: &KeySource) -> anyhow::Result<Self> {
+    pub(super) fn load(source: &KeySource) -> anyhow::Result<Self> {
         match source {
             KeySource::Secret(secret) => Self::secret(secret),
             KeySource::PublicKeyFile(path) => {
@@ -72,12 +72,12 @@ impl Keys {
         Self { set: Mutex::new(set), file: None }
     }
 
-    pub fn get(&self) -> Arc<Set> {
+    pub(super) fn get(&self) -> Arc<Set> {
         Arc::clone(&self.set.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads the file again if it changed; whether it did.
-    pub async fn reload(&self) -> anyhow::Result<bool> {
+    pub(super) async fn reload(&self) -> anyhow::Result<bool> {
         let Some(path) = self.file.clone() else { return Ok(false) };
         let before = self.get().read;
         let read_again = move || -> anyhow::Result<Option<Set>> {
@@ -92,7 +92,7 @@ impl Keys {
 
 impl Set {
     /// The key of this name. A set of one key serves tokens that name none, and a key without a name serves all.
-    pub fn find(&self, kid: Option<&str>) -> Option<&Key> {
+    pub(super) fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match kid {
             Some(kid) => self.keys.get(&Some(kid.to_owned())).or_else(|| self.keys.get(&None)),
             None if self.keys.len() == 1 => self.keys.values().next(),
@@ -209,7 +209,7 @@ fn from_jwk(jwk: &Jwk) -> anyhow::Result<(Option<String>, Key)> {
             Algorithm::EdDSA
         }
         AlgorithmParameters::OctetKey(_) => bail!("a secret has no place in a JWK set"),
-        AlgorithmParameters::Other(_) => bail!("its kind (kty) is not supported"),
+        _ => bail!("its kind (kty) is not supported"),
     };
     let decoding = DecodingKey::from_jwk(jwk).context("its parameters")?;
     let algorithm = match jwk.common.key_algorithm {
