@@ -4,23 +4,24 @@ use bowline_protocol::Failure;
 use secrecy::{ExposeSecret, SecretString};
 
 /// In characters, which are all ASCII.
-pub const USERNAME_MIN: usize = 3;
-pub const USERNAME_MAX: usize = 32;
+const USERNAME_MIN: usize = 3;
+const USERNAME_MAX: usize = 32;
 /// In bytes. The upper bound keeps a request's work the same for every password; no passphrase that a person types
 /// and no password manager reaches it, and nothing is ever cut off silently.
-pub const PASSWORD_MIN: usize = 8;
-pub const PASSWORD_MAX: usize = 256;
+const PASSWORD_MIN: usize = 8;
+const PASSWORD_MAX: usize = 256;
 /// In bytes of UTF-8.
-pub const DISPLAY_NAME_MAX: usize = 128;
+const DISPLAY_NAME_MAX: usize = 128;
+const CLIENT_NAME_MAX: usize = 128;
 
-/// A username as its owner writes it. Two that differ in case alone are the same name, and ASCII alone is allowed, so
-/// that no two names look alike; other scripts belong in the display name.
+/// A username, in lower case: two that differ in case alone are the same name. ASCII alone is allowed, so that no two
+/// names look alike; other scripts belong in the display name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Username(String);
+pub(super) struct Username(String);
 
 impl Username {
     /// 3 to 32 ASCII letters, digits, `.`, `_` and `-`, the first and the last a letter or a digit.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         const FIELD: &str = "username";
         if text.len() > USERNAME_MAX {
             return Err(Failure::too_large(FIELD, USERNAME_MAX as u64));
@@ -36,21 +37,16 @@ impl Username {
         if !ends.into_iter().flatten().all(|c| c.is_ascii_alphanumeric()) {
             return Err(Failure::invalid(FIELD, "begins and ends with a letter or a digit"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.to_ascii_lowercase()))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// What is unique: the name in lower case.
-    pub fn key(&self) -> String {
-        self.0.to_ascii_lowercase()
     }
 }
 
 /// 8 to 256 bytes, any.
-pub fn check_password(password: &SecretString) -> Result<(), Failure> {
+pub(super) fn check_password(password: &SecretString) -> Result<(), Failure> {
     const FIELD: &str = "password";
     match password.expose_secret().len() {
         length if length > PASSWORD_MAX => Err(Failure::too_large(FIELD, PASSWORD_MAX as u64)),
@@ -60,16 +56,25 @@ pub fn check_password(password: &SecretString) -> Result<(), Failure> {
 }
 
 /// At most 128 bytes, not blank, no control characters.
-pub fn check_display_name(name: &str) -> Result<(), Failure> {
+pub(super) fn check_display_name(name: &str) -> Result<(), Failure> {
     const FIELD: &str = "display_name";
-    if name.len() > DISPLAY_NAME_MAX {
-        return Err(Failure::too_large(FIELD, DISPLAY_NAME_MAX as u64));
-    }
     if name.trim().is_empty() {
         return Err(Failure::invalid(FIELD, "is blank"));
     }
-    if name.chars().any(char::is_control) {
-        return Err(Failure::invalid(FIELD, "holds a control character"));
+    check_line(FIELD, name, DISPLAY_NAME_MAX)
+}
+
+/// What a session shows in the list of its user's sessions: at most 128 bytes, no control characters, may be empty.
+pub(super) fn check_client_name(name: &str) -> Result<(), Failure> {
+    check_line("client_name", name, CLIENT_NAME_MAX)
+}
+
+fn check_line(field: &str, text: &str, most: usize) -> Result<(), Failure> {
+    if text.len() > most {
+        return Err(Failure::too_large(field, most as u64));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Failure::invalid(field, "holds a control character"));
     }
     Ok(())
 }
@@ -101,7 +106,7 @@ mod tests {
         for name in ["a b c", "зoя", "a\0b", "ada\n", "a/b", "-ada", "ada.", "..."] {
             check(name, Err((Code::Invalid, None)));
         }
-        assert_eq!(Username::parse("AdA").unwrap().key(), "ada");
+        assert_eq!(Username::parse("AdA").unwrap().as_str(), "ada");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub enum KeySource {
 }
 
 /// Who a token says its bearer is. Nothing in it is from anywhere but a verified token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub user: UserId,
     pub session: SessionId,

@@ -66,7 +66,7 @@ fn a_token_made_here_names_its_user_and_session_until_it_expires() {
     let identity = tokens.verify(token, NOW_MS).unwrap();
     let expires_at_ms = NOW_MS + 900_000;
     assert_eq!(identity, Identity { user, session, issued_at_ms: NOW_MS, expires_at_ms });
-    assert_eq!(tokens.verify(token, expires_at_ms + LEEWAY_MS - 1), Ok(identity));
+    assert_eq!(tokens.verify(token, expires_at_ms + LEEWAY_MS - 1), Ok(identity), "within the leeway");
     assert_eq!(tokens.verify(token, expires_at_ms + LEEWAY_MS).map_err(|f| f.code), Err(Code::TokenExpired));
     let other = Tokens::open(&Config { secret: Some(APP_SECRET.into()), ..Config::default() }, None).unwrap();
     check(&other, token, unauthenticated("signature"), "another server's secret");
