@@ -1,1 +1,145 @@
-//! Not written yet.
+//! HTTP: accounts and sessions, health and metrics, and the handshake of the WebSocket, whose socket is then given away.
+//!
+//! May touch sockets and call the domain, one call a route; no SQL, no rules of the domain.
+//!
+//! Always holds: a request is answered or refused by its deadline; connections, handshakes, headers and bodies are
+//! bounded; what is refused is refused as JSON of the one catalogue; who somebody is comes from his token alone.
+
+mod accounts;
+mod body;
+mod client;
+mod connect;
+mod health;
+mod origin;
+mod refusal;
+mod requests;
+mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+use bowline_protocol::Code;
+use tokio::sync::Semaphore;
+
+use crate::accounts::Accounts;
+use crate::limits::{Limiter, Rate};
+use crate::storage::Pool;
+use crate::telemetry::Metrics;
+use client::Network;
+pub use connect::{Adopt, Place, Socket};
+use origin::Origins;
+use refusal::Refusal;
+use requests::Requests;
+pub use serve::serve;
+
+/// Names and addresses whose logins are remembered, each; beyond it the longest unused are forgotten.
+const REMEMBERED: usize = 16 * 1024;
+
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// HTTP connections at once, those in a WebSocket handshake included; more wait in the listen queue.
+    pub max_connections: usize,
+    /// WebSockets at once; more get `overloaded`.
+    pub max_sockets: usize,
+    /// A request's headers must come within this, and an idle connection is kept for this.
+    pub header_timeout_ms: u64,
+    /// From the end of the headers to the answer.
+    pub request_timeout_ms: u64,
+    /// Origins of web pages that may use this server, as `https://app.example`; none named: all. No cookie is ever
+    /// looked at, so a foreign page has only the tokens that it brings itself.
+    pub allowed_origins: Vec<String>,
+    /// Proxies in front of this server that add to `X-Forwarded-For`; with 0 the header is not believed.
+    pub forwarded_hops: usize,
+    /// Logins and registrations of one client network (an IPv4 address, an IPv6 /64).
+    pub logins_per_address: Rate,
+    /// Logins and registrations under one name.
+    pub logins_per_name: Rate,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_connections: 512,
+            max_sockets: 50_000,
+            header_timeout_ms: 5_000,
+            request_timeout_ms: 10_000,
+            allowed_origins: Vec::new(),
+            forwarded_hops: 0,
+            logins_per_address: Rate { burst: 60, interval_ms: 1_000 },
+            logins_per_name: Rate { burst: 10, interval_ms: 6_000 },
+        }
+    }
+}
+
+/// What the routes work with; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    accounts: Accounts,
+    pool: Pool,
+    metrics: Metrics,
+    requests: Requests,
+    origins: Origins,
+    addresses: Limiter<Network>,
+    names: Limiter<String>,
+    sockets: Arc<Semaphore>,
+    draining: AtomicBool,
+    adopt: Adopt,
+}
+
+impl Api {
+    /// `adopt` is given each socket that has become a WebSocket; it must not block.
+    pub fn new(config: Config, accounts: Accounts, pool: Pool, metrics: Metrics, adopt: Adopt) -> Self {
+        let inner = Inner {
+            accounts,
+            pool,
+            requests: requests::register(&metrics),
+            metrics,
+            origins: Origins::new(&config.allowed_origins),
+            addresses: Limiter::new(config.logins_per_address, REMEMBERED),
+            names: Limiter::new(config.logins_per_name, REMEMBERED),
+            sockets: Arc::new(Semaphore::new(config.max_sockets.min(Semaphore::MAX_PERMITS))),
+            draining: AtomicBool::new(false),
+            adopt,
+            config,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// From here on the server is not ready and takes no further WebSocket; requests are still answered.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// All routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/connect", get(connect::connect))
+        .route("/v1/accounts", post(accounts::register))
+        .route("/v1/accounts/{username}", get(accounts::find))
+        .route("/v1/sessions", post(accounts::log_in).get(accounts::sessions).delete(accounts::end_all))
+        .route("/v1/sessions/refresh", post(accounts::refresh))
+        .route("/v1/sessions/{id}", delete(accounts::end_one))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || Refusal::from(Code::NotFound))
+        .method_not_allowed_fallback(async || Refusal::method_not_allowed())
+        .layer(from_fn_with_state(api.clone(), origin::cors))
+        .layer(from_fn_with_state(api.clone(), client::arrive))
+        .layer(from_fn_with_state(api.clone(), requests::count))
+        .with_state(api)
+}

@@ -8,6 +8,7 @@ pub mod config;
 pub mod conversations;
 pub mod deadline;
 pub mod dispatch;
+pub mod limits;
 pub mod log;
 pub mod session;
 pub mod storage;
