@@ -24,8 +24,7 @@ const LOCK_ATTEMPTS: u32 = 5 * 600;
 
 /// A migration may take long. What it waits for makes the traffic wait behind it, so that is bounded; an index built
 /// concurrently waits for the transactions of the traffic, which their own timeouts end sooner.
-const SESSION: &str =
-    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'";
+const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'; SET client_min_messages = warning";
 
 const NO_TRANSACTION: &str = "-- no-transaction";
 
