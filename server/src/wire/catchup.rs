@@ -1,0 +1,319 @@
+//! Moving one cursor: the one path for live entries, slow readers, holes and replays.
+
+use std::io::IoSlice;
+
+use bowline_protocol::wire::{self, Entries, ServerFrame, Trimmed, server_frame::Kind};
+use bowline_protocol::{LogId, Seq};
+use bytes::Bytes;
+
+use crate::tail::{Covered, Entry, Found, Page, Stretch, Tail, entries_end, entries_head};
+
+use super::application::Application;
+use super::shard::Shard;
+use super::slab::Key;
+use super::slot::{Flag, Followed, Socket, Wrote};
+use super::topic::Topics;
+
+/// Frames of one write.
+const MAX_FRAMES: usize = 64;
+
+/// What one step of a cursor led to.
+enum Step {
+    /// It is level, blocked, or waits for a page: somebody will come back to it.
+    Rests,
+    Moved(Moved),
+    /// Entries that the reader would have seen are not kept any more.
+    Trimmed {
+        first_seq: Seq,
+    },
+    Gone,
+}
+
+/// A range that was covered, by a message or because nothing of it is for this reader.
+struct Moved {
+    entries: usize,
+    covered: Covered,
+    /// Entries of which the application is to hear.
+    passed: Vec<wire::Entry>,
+    /// The last of them removed the reader.
+    removed: bool,
+}
+
+impl<A: Application> Shard<A> {
+    /// Moves the `nth` cursor of the socket in this slot by at most `allowed` writes; returns how many it took. One that
+    /// could go on then is queued.
+    pub(super) fn advance(&mut self, slot: u32, nth: usize, allowed: usize) -> usize {
+        let mut writes = 0;
+        let Some(key) = self.slots.key_at(slot) else { return writes };
+        let Some(topic) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)).map(|f| f.topic) else {
+            return writes;
+        };
+        let mut nth = nth;
+        while writes < allowed {
+            let Some(slot) = self.slots.get_mut(key) else { return writes };
+            match step(&mut slot.socket, nth, &mut self.topics, &mut self.scratch) {
+                Step::Rests => return writes,
+                Step::Gone => {
+                    self.remove(key);
+                    return writes;
+                }
+                Step::Trimmed { first_seq } => self.trim(key, nth, first_seq),
+                Step::Moved(moved) => {
+                    writes += 1;
+                    self.tally.deliveries += moved.entries as u64;
+                    self.tally.short_writes += u64::from(slot.socket.has(Flag::Blocked));
+                    if !moved.is_silent() {
+                        self.tell(key, nth, moved);
+                        let Some(slot) = self.slots.get(key) else { return writes };
+                        match slot.socket.follows.iter().position(|followed| followed.topic == topic) {
+                            Some(at) => nth = at,
+                            None => return writes,
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.socket.set(Flag::Lags);
+            self.queue(key);
+        }
+        writes
+    }
+
+    /// One write for the next cursor that is behind; true if there may be more to do.
+    pub(super) fn catch_up(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        if !slot.socket.is_open() || !slot.socket.take(Flag::Lags) {
+            return false;
+        }
+        for _ in 0..slot.socket.follows.len() {
+            let Some(slot) = self.slots.get_mut(key) else { return false };
+            let nth = slot.socket.next_follow as usize;
+            if nth >= slot.socket.follows.len() {
+                slot.socket.next_follow = 0;
+            }
+            let nth = slot.socket.next_follow as usize;
+            let used = self.advance(key.index, nth, 1);
+            let Some(slot) = self.slots.get_mut(key) else { return false };
+            if !slot.socket.is_open() {
+                return false;
+            }
+            if used > 0 {
+                slot.socket.set(Flag::Lags);
+                return true;
+            }
+            slot.socket.next_follow += 1;
+        }
+        false
+    }
+
+    /// Tells the application what was passed, and ends what has ended.
+    fn tell(&mut self, key: Key, nth: usize, moved: Moved) {
+        let Some(followed) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)) else { return };
+        let seq = followed.cursor.seq();
+        let Some(log) = self.topics.at_mut(followed.topic).map(|(topic, _)| topic.log) else { return };
+        if moved.removed || moved.covered == (Covered::Level { ended: true }) {
+            self.unfollow_nth(key, nth);
+        }
+        for entry in &moved.passed {
+            self.call(key, |app, slot, io| app.passed(slot, log, entry, io));
+        }
+        if let Covered::Level { ended } = moved.covered {
+            let ended = ended || moved.removed;
+            self.call(key, |app, slot, io| app.level(slot, log, seq, ended, io));
+        }
+    }
+
+    fn trim(&mut self, key: Key, nth: usize, first_seq: Seq) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(followed) = slot.socket.follows.get_mut(nth) else { return };
+        // Not beyond: what is there follows as a range of its own.
+        let _ = followed.cursor.advance(first_seq - 1);
+        let Some(log) = self.topics.at_mut(followed.topic).map(|(topic, _)| topic.log) else { return };
+        let trimmed = Trimmed { log_id: log.to_wire(), first_seq };
+        self.send_frame(key, &ServerFrame { id: None, kind: Some(Kind::Trimmed(trimmed)) });
+    }
+}
+
+impl Moved {
+    fn is_silent(&self) -> bool {
+        self.passed.is_empty() && !self.removed && self.covered == Covered::Moved
+    }
+}
+
+/// Covers the next range of one cursor by at most one write.
+fn step(socket: &mut Socket, nth: usize, topics: &mut Topics, scratch: &mut Vec<u8>) -> Step {
+    if !socket.is_open() {
+        return Step::Rests;
+    }
+    let Some(followed) = socket.follows.get_mut(nth) else { return Step::Rests };
+    let Some((topic, budget)) = topics.at_mut(followed.topic) else { return Step::Rests };
+    let log = topic.log;
+    let head = topic.tail.head();
+    if followed.cursor.is_level(head) {
+        return Step::Rests;
+    }
+    if followed.cursor.seq() >= followed.cursor.target(head) {
+        return match followed.cursor.settle() {
+            Covered::Moved => Step::Rests,
+            covered => Step::Moved(Moved { entries: 0, covered, passed: Vec::new(), removed: false }),
+        };
+    }
+    let found = match topic.tail.find(followed.cursor.seq(), budget) {
+        Found::Entries(first) => Ok(first),
+        Found::Page(page) => Err(std::sync::Arc::clone(page)),
+        Found::Missing { asked: true, .. } => return Step::Rests,
+        Found::Missing { page, asked: false } => {
+            let index = followed.topic;
+            topics.need(index, page);
+            return Step::Rests;
+        }
+    };
+    match found {
+        Ok(first) => from_tail(socket, nth, log, &topic.tail, first, scratch),
+        Err(page) => from_page(socket, nth, log, &page, scratch),
+    }
+}
+
+/// Shared frames, as they are.
+fn from_tail(socket: &mut Socket, nth: usize, log: LogId, tail: &Tail, first: usize, scratch: &mut Vec<u8>) -> Step {
+    let (user, codec) = (socket.user(), socket.codec());
+    let followed = &mut socket.follows[nth];
+    let header = |i| tail.entry(i).map(|entry| entry.header());
+    let stretch = followed.cursor.stretch(user, header, first, |start| start + MAX_FRAMES, tail.head());
+    if stretch.items.is_empty() {
+        return skip(socket, nth, log, stretch.to_seq, scratch);
+    }
+    if stretch.items.start > first
+        && let Some(visible) = tail.entry(stretch.items.start)
+    {
+        return skip(socket, nth, log, visible.header().seq - 1, scratch);
+    }
+    let entries = || stretch.items.clone().filter_map(|i| tail.entry(i));
+    let wrote = match stretch.items.len() {
+        1 => tail.entry(first).map_or(Wrote::All, |entry| socket.write(entry.frame(codec))),
+        n => {
+            let mut parts = [IoSlice::new(&[]); MAX_FRAMES];
+            entries().zip(&mut parts).for_each(|(entry, part)| *part = IoSlice::new(entry.frame(codec)));
+            socket.write_vectored(&parts[..n])
+        }
+    };
+    let (whole, rest) = match wrote {
+        Wrote::Gone => return Step::Gone,
+        Wrote::All => (stretch.items.len(), None),
+        Wrote::Short(0) => return Step::Rests,
+        Wrote::Short(n) => cut(entries().map(|entry| entry.frame(codec)), n),
+    };
+    if let Some(rest) = rest {
+        socket.backlog.get_or_insert_default().rest.push(rest);
+    }
+    let sent = stretch.items.start..stretch.items.start + whole;
+    let all = sent.end == stretch.items.end;
+    let last = tail.entry(sent.end - 1).map_or(0, |entry| entry.header().seq);
+    let followed = &mut socket.follows[nth];
+    let removed = all && stretch.removed;
+    let heard = if followed.watch() { sent.clone() } else { sent.end - usize::from(removed)..sent.end };
+    Step::Moved(Moved {
+        entries: whole,
+        covered: followed.cursor.advance(if all { stretch.to_seq } else { last }),
+        passed: heard.filter_map(|i| tail.entry(i)).map(|entry: &std::sync::Arc<Entry>| entry.decode()).collect(),
+        removed,
+    })
+}
+
+/// One message out of a page: its head is this reader's, its items are everybody's.
+fn from_page(socket: &mut Socket, nth: usize, log: LogId, page: &Page, scratch: &mut Vec<u8>) -> Step {
+    let (user, codec) = (socket.user(), socket.codec());
+    let followed = &mut socket.follows[nth];
+    let after = followed.cursor.seq();
+    if page.first_seq() > after + 1 && followed.cursor.sees_any(page.first_seq() - 1) {
+        return Step::Trimmed { first_seq: page.first_seq() };
+    }
+    let headers = page.headers();
+    let first = headers.partition_point(|header| header.seq <= after);
+    let limit = |start| page.message_end(codec, start);
+    let stretch = followed.cursor.stretch(user, |i| headers.get(i), first, limit, page.covers_to());
+    if stretch.items.is_empty() {
+        return skip(socket, nth, log, stretch.to_seq, scratch);
+    }
+    if stretch.withheld {
+        let entries = Entries {
+            log_id: log.to_wire(),
+            after_seq: after,
+            to_seq: stretch.to_seq,
+            items: vec![page.withheld(stretch.items.start)],
+        };
+        return private(socket, nth, entries, stretch.to_seq, scratch);
+    }
+    let slice = page.slice(codec, stretch.items.clone());
+    let bytes = slice.as_ref();
+    scratch.clear();
+    entries_head(codec, log, after, stretch.to_seq, bytes.len(), scratch);
+    let end = entries_end(codec);
+    let parts = [IoSlice::new(scratch), IoSlice::new(bytes), IoSlice::new(end)];
+    match socket.write_vectored(&parts[..if end.is_empty() { 2 } else { 3 }]) {
+        Wrote::Gone => return Step::Gone,
+        Wrote::Short(0) => return Step::Rests,
+        Wrote::All => {}
+        Wrote::Short(n) => {
+            let head = Bytes::copy_from_slice(&scratch[n.min(scratch.len())..]);
+            let n = n.saturating_sub(scratch.len());
+            let items = slice.share(n.min(bytes.len()));
+            let end = Bytes::from_static(end).slice(n.saturating_sub(bytes.len())..);
+            let rest = &mut socket.backlog.get_or_insert_default().rest;
+            rest.extend([end, items, head].into_iter().filter(|part| !part.is_empty()));
+        }
+    }
+    let followed = &mut socket.follows[nth];
+    let Stretch { items, to_seq, removed, .. } = stretch;
+    let heard = if followed.watch() { items.clone() } else { items.end - usize::from(removed)..items.end };
+    Step::Moved(Moved {
+        entries: items.len(),
+        covered: followed.cursor.advance(to_seq),
+        passed: heard.map(|i| page.decode(i)).collect(),
+        removed,
+    })
+}
+
+/// Nothing up to `to` is for this reader, and the client is told so.
+fn skip(socket: &mut Socket, nth: usize, log: LogId, to_seq: Seq, scratch: &mut Vec<u8>) -> Step {
+    let after_seq = socket.follows[nth].cursor.seq();
+    let entries = Entries { log_id: log.to_wire(), after_seq, to_seq, items: Vec::new() };
+    private(socket, nth, entries, to_seq, scratch)
+}
+
+/// A message that no other reader gets.
+fn private(socket: &mut Socket, nth: usize, entries: Entries, to_seq: Seq, scratch: &mut Vec<u8>) -> Step {
+    let items = entries.items.len();
+    scratch.clear();
+    super::io::frame(socket.codec(), &ServerFrame { id: None, kind: Some(Kind::Entries(entries)) }, scratch);
+    match socket.write(scratch) {
+        Wrote::Gone => return Step::Gone,
+        Wrote::Short(0) => return Step::Rests,
+        Wrote::All => {}
+        Wrote::Short(n) => {
+            let rest = Bytes::copy_from_slice(&scratch[n..]);
+            socket.backlog.get_or_insert_default().rest.push(rest);
+        }
+    }
+    let followed: &mut Followed = &mut socket.follows[nth];
+    let covered = followed.cursor.advance(to_seq);
+    Step::Moved(Moved { entries: items, covered, passed: Vec::new(), removed: false })
+}
+
+/// Of frames of which `n` bytes were taken: how many count as written, and the rest of the last one if it was cut.
+fn cut<'a>(frames: impl Iterator<Item = &'a Bytes>, n: usize) -> (usize, Option<Bytes>) {
+    let mut left = n;
+    let mut whole = 0;
+    for frame in frames {
+        if left == 0 {
+            break;
+        }
+        whole += 1;
+        if left < frame.len() {
+            return (whole, Some(frame.slice(left..)));
+        }
+        left -= frame.len();
+    }
+    (whole, None)
+}

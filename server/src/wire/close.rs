@@ -1,0 +1,86 @@
+//! The end of a socket.
+
+use std::net::Shutdown;
+use std::time::Instant;
+
+use bowline_protocol::Close;
+
+use crate::tail::Opcode;
+
+use super::application::Application;
+use super::shard::Shard;
+use super::slab::Key;
+use super::slot::Flag;
+
+/// Who ends a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Ours(Close),
+    /// The peer's close frame, with its code; it is answered with the same.
+    Peers(Option<u16>),
+}
+
+impl<A: Application> Shard<A> {
+    /// Begins the closing handshake, or answers the peer's: the application is told that it is over, what it sent before
+    /// still goes out, then the close frame, then we shut our side and wait for the peer's end, for `close_timeout` at most.
+    pub(super) fn close(&mut self, key: Key, ending: Ending) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.socket.has(Flag::Closing) {
+            return;
+        }
+        slot.socket.set(Flag::Closing);
+        slot.socket.forget_unread();
+        if let Some(app) = slot.app.take() {
+            self.app.closed(app);
+        }
+        self.unfollow_all(key);
+        self.out.add_raw(Opcode::Close, &ending.payload());
+        self.send_out(key);
+        self.closing.push_back((Instant::now() + self.config.close_timeout, key));
+        self.shut_if_done(key);
+        self.resume_reading(key);
+    }
+
+    /// Shuts our side once everything has left.
+    pub(super) fn shut_if_done(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let socket = &mut slot.socket;
+        if socket.has(Flag::Closing) && !socket.has(Flag::Blocked) && !socket.has(Flag::Shut) {
+            socket.set(Flag::Shut);
+            if socket.stream.shutdown(Shutdown::Write).is_err() {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Drops a socket: the peer has gone, or has had its time.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.unfollow_all(key);
+        let Some(mut slot) = self.slots.remove(key) else { return };
+        self.counts.sockets.dec();
+        // Fails if the kernel has dropped it already.
+        let _ = self.poll.registry().deregister(&mut slot.socket.stream);
+        if let Some(app) = slot.app {
+            self.app.closed(app);
+        }
+    }
+
+    /// Another history: nothing in memory counts, and every socket has to say anew where it stands.
+    pub(super) fn change_epoch(&mut self) {
+        self.topics.forget_entries();
+        for index in 0..self.slots.bound() {
+            if let Some(key) = self.slots.key_at(index) {
+                self.close(key, Ending::Ours(Close::EpochChanged));
+            }
+        }
+    }
+}
+
+impl Ending {
+    fn payload(self) -> Vec<u8> {
+        match self {
+            Ending::Ours(close) => [&close.number().to_be_bytes(), close.reason().as_bytes()].concat(),
+            Ending::Peers(code) => code.map_or(Vec::new(), |code| code.to_be_bytes().to_vec()),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What an operator can set.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Threads that own sockets. A message wakes each that follows its log, so few: one carries 500,000 deliveries/s.
+    pub shards: usize,
+    /// Tails and pages of one shard.
+    pub tail_bytes: usize,
+    /// What the kernel may hold of frames that were not sent yet, a socket.
+    pub notsent_lowat_bytes: u32,
+    /// One read of a socket.
+    pub read_buffer_bytes: usize,
+    /// The longest message of a client; an application may allow less.
+    pub message_bytes: usize,
+    /// Pings go out at this rhythm; a peer from which nothing came for two of them is gone.
+    pub heartbeat: Duration,
+    /// A peer that takes nothing of what waits for it is gone after this time.
+    pub stall_limit: Duration,
+    /// How long a closing handshake may take.
+    pub close_timeout: Duration,
+    /// A socket with this many open commands, or this many bytes of replies unsent, is not read.
+    pub open_commands: u16,
+    pub unsent_pause_bytes: usize,
+    /// Replies beyond this close the socket: its application makes more than the peer takes.
+    pub unsent_max_bytes: usize,
+    /// Private frames made in one turn of a shard; outcomes beyond it wait for the next turn.
+    pub turn_private_bytes: usize,
+    /// Published entries that wait for a shard; beyond it only the logs' heads are kept, and pages are read.
+    pub inbox_entries: usize,
+    /// New sockets that wait for a shard; beyond it they are refused.
+    pub inbox_sockets: usize,
+    /// Statements at once that read pages, a node.
+    pub page_reads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            tail_bytes: 4 << 20,
+            notsent_lowat_bytes: 2048,
+            read_buffer_bytes: 64 << 10,
+            message_bytes: 64 << 10,
+            heartbeat: Duration::from_secs(30),
+            stall_limit: Duration::from_secs(300),
+            close_timeout: Duration::from_secs(5),
+            open_commands: 32,
+            unsent_pause_bytes: 16 << 10,
+            unsent_max_bytes: 1 << 20,
+            turn_private_bytes: 64 << 10,
+            inbox_entries: 4096,
+            inbox_sockets: 1024,
+            page_reads: 4,
+        }
+    }
+}

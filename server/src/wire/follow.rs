@@ -1,0 +1,98 @@
+//! Entering and leaving the lists of logs.
+
+use bowline_protocol::LogId;
+use bowline_protocol::wire::{GapTooLarge, ServerFrame, server_frame::Kind};
+
+use crate::tail::Cursor;
+
+use super::application::Application;
+use super::io::Follow;
+use super::shard::Shard;
+use super::slab::Key;
+use super::slot::{Flag, Followed};
+use super::topic::Follower;
+
+impl<A: Application> Shard<A> {
+    /// A socket follows a log from a place on, or goes to another place in it.
+    pub(super) fn follow(&mut self, key: Key, log: LogId, follow: Follow) {
+        self.unfollow(key, log);
+        let end = follow.spans.closed_at().unwrap_or(follow.as_of_seq);
+        let too_far = follow.gap_limit.is_some_and(|limit| end.saturating_sub(follow.from) > limit);
+        let from = if too_far { end } else { follow.from };
+        if too_far {
+            let gap = GapTooLarge { log_id: log.to_wire(), head: end };
+            self.send_frame(key, &ServerFrame { id: None, kind: Some(Kind::GapTooLarge(gap)) });
+        }
+        if self.slots.get(key).is_none_or(|slot| slot.socket.has(Flag::Closing)) {
+            return;
+        }
+        let topic = self.topic(log, &follow);
+        let (Some(slot), Some(topic_state)) = (self.slots.get_mut(key), self.topics.get_mut(topic)) else { return };
+        let socket = &mut slot.socket;
+        let nth = socket.follows.len();
+        let place = topic_state.add(Follower { slot: key.index, nth: nth as u32 });
+        let cursor = Cursor::new(from, follow.as_of_seq, follow.spans, follow.announce);
+        if nth == socket.follows.capacity() {
+            socket.follows.reserve_exact(1 + nth / 4);
+        }
+        socket.follows.push(Followed::new(cursor, topic.index, place, follow.watch));
+        socket.set(Flag::Lags);
+        self.queue(key);
+    }
+
+    pub(super) fn unfollow(&mut self, key: Key, log: LogId) {
+        let Some(topic) = self.topics.find(log) else { return };
+        let Some(slot) = self.slots.get(key) else { return };
+        if let Some(nth) = slot.socket.follows.iter().position(|followed| followed.topic == topic.index) {
+            self.unfollow_nth(key, nth);
+        }
+    }
+
+    pub(super) fn unfollow_all(&mut self, key: Key) {
+        while let Some(last) = self.slots.get(key).and_then(|slot| slot.socket.follows.len().checked_sub(1)) {
+            self.unfollow_nth(key, last);
+        }
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.socket.follows = Vec::new();
+        }
+    }
+
+    /// Takes one log out of a socket, and the socket out of the log's list.
+    pub(super) fn unfollow_nth(&mut self, key: Key, nth: usize) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let left = slot.socket.follows.swap_remove(nth);
+        let moved = slot.socket.follows.get(nth).map(|followed| (followed.topic, followed.place()));
+        if let Some((topic, place)) = moved
+            && let Some((topic, _)) = self.topics.at_mut(topic)
+        {
+            topic.followers[place as usize].nth = nth as u32;
+        }
+        let Some(topic_key) = self.topics.key_at(left.topic) else { return };
+        let Some(topic) = self.topics.get_mut(topic_key) else { return };
+        let moved = topic.take_out(left.place());
+        if topic.followers.is_empty() {
+            let log = topic.log;
+            self.registry.unfollow(log, self.index);
+            self.topics.remove(topic_key);
+            self.counts.logs.dec();
+        } else if let Some(Follower { slot, nth }) = moved
+            && let Some(slot) = self.slots.at_mut(slot)
+        {
+            slot.socket.follows[nth as usize].set_place(left.place());
+        }
+    }
+
+    /// The log's topic here, made if this is its first follower.
+    fn topic(&mut self, log: LogId, follow: &Follow) -> Key {
+        if let Some(topic) = self.topics.find(log) {
+            return topic;
+        }
+        self.counts.logs.inc();
+        let known = self.registry.follow(log, self.index, follow.read_at);
+        let topic = self.topics.insert(log, known.unwrap_or_default().max(follow.as_of_seq));
+        if known.is_none() {
+            self.topics.doubt(topic);
+        }
+        topic
+    }
+}

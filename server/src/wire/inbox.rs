@@ -1,0 +1,194 @@
+//! How the rest of the server reaches a shard's thread.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bowline_protocol::{Codec, LogId, Seq};
+use bytes::Bytes;
+use mio::Waker;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::tail::{Entry, Page, Signal};
+
+use super::slab::Key;
+
+/// A socket, wherever it is; names nothing once the socket has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    pub(super) shard: u16,
+    pub(super) key: Key,
+}
+
+/// Mail for one shard. It wakes the shard only if that sleeps.
+///
+/// Bounds: sockets and entries have a number each (a socket over it is given back, of an entry over it the log's head is
+/// kept, from which the shard reads pages); outcomes are bounded by open commands, pages by what the shard asked for;
+/// signals over the bound are dropped, as they may be.
+#[derive(Debug)]
+pub(super) struct Inbox<T, D> {
+    state: Mutex<State<T, D>>,
+    waker: Waker,
+    max_sockets: usize,
+    max_entries: usize,
+}
+
+#[derive(Debug)]
+struct State<T, D> {
+    asleep: bool,
+    mail: Mail<T, D>,
+}
+
+#[derive(Debug)]
+pub(super) struct Mail<T, D> {
+    pub sockets: Vec<Adopted<T>>,
+    pub entries: Vec<(LogId, Arc<Entry>)>,
+    pub heads: HashMap<LogId, Seq>,
+    pub pages: Vec<Arrived>,
+    pub done: Vec<(Key, D)>,
+    pub signals: Vec<(LogId, Arc<Signal>)>,
+    pub notices: Vec<Notice>,
+}
+
+/// A socket whose handshake is done, with the bytes that came behind it.
+#[derive(Debug)]
+pub(super) struct Adopted<T> {
+    pub stream: TcpStream,
+    pub read: Bytes,
+    pub codec: Codec,
+    pub ticket: T,
+}
+
+/// A page that was read. Until the shard has taken it, it counts as a read under way.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub log: LogId,
+    pub page: Arc<Page>,
+    pub _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// What concerns every socket of the shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Notice {
+    EpochChanged,
+    Drain { window: Duration },
+    Stop,
+}
+
+const MAX_SIGNALS: usize = 1024;
+
+impl<T, D> Inbox<T, D> {
+    pub(super) fn new(waker: Waker, max_sockets: usize, max_entries: usize) -> Self {
+        let state = State { asleep: false, mail: Mail::default() };
+        Self { state: Mutex::new(state), waker, max_sockets, max_entries }
+    }
+
+    /// Gives the socket back when too many wait.
+    pub(super) fn adopt(&self, adopted: Adopted<T>) -> Result<(), Adopted<T>> {
+        let mut state = self.lock();
+        if state.mail.sockets.len() >= self.max_sockets {
+            return Err(adopted);
+        }
+        state.mail.sockets.push(adopted);
+        self.wake(state);
+        Ok(())
+    }
+
+    pub(super) fn publish(&self, log: LogId, entries: &[Arc<Entry>]) {
+        let mut state = self.lock();
+        for entry in entries {
+            if state.mail.entries.len() < self.max_entries {
+                state.mail.entries.push((log, Arc::clone(entry)));
+            } else {
+                state.mail.reached(log, entry.header().seq);
+            }
+        }
+        self.wake(state);
+    }
+
+    pub(super) fn reached(&self, log: LogId, seq: Seq) {
+        let mut state = self.lock();
+        state.mail.reached(log, seq);
+        self.wake(state);
+    }
+
+    pub(super) fn arrived(&self, arrived: Arrived) {
+        let mut state = self.lock();
+        state.mail.pages.push(arrived);
+        self.wake(state);
+    }
+
+    pub(super) fn done(&self, key: Key, done: D) {
+        let mut state = self.lock();
+        state.mail.done.push((key, done));
+        self.wake(state);
+    }
+
+    pub(super) fn signal(&self, log: LogId, signal: Arc<Signal>) {
+        let mut state = self.lock();
+        if state.mail.signals.len() < MAX_SIGNALS {
+            state.mail.signals.push((log, signal));
+            self.wake(state);
+        }
+    }
+
+    pub(super) fn notice(&self, notice: Notice) {
+        let mut state = self.lock();
+        state.mail.notices.push(notice);
+        self.wake(state);
+    }
+
+    /// Swaps the mail for an empty `mail`. With `sleep`: if nothing has come, the next mail wakes the shard; returns
+    /// whether it may sleep.
+    pub(super) fn take(&self, mail: &mut Mail<T, D>, sleep: bool) -> bool {
+        let mut state = self.lock();
+        std::mem::swap(&mut state.mail, mail);
+        state.asleep = sleep && mail.is_empty();
+        state.asleep
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T, D>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State<T, D>>) {
+        let asleep = std::mem::take(&mut state.asleep);
+        drop(state);
+        // Fails only when the shard's poll is gone, and then there is nobody to wake.
+        if asleep && let Err(error) = self.waker.wake() {
+            tracing::debug!(%error, "a shard could not be woken");
+        }
+    }
+}
+
+impl<T, D> Mail<T, D> {
+    fn reached(&mut self, log: LogId, seq: Seq) {
+        let head = self.heads.entry(log).or_default();
+        *head = seq.max(*head);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+            && self.entries.is_empty()
+            && self.heads.is_empty()
+            && self.pages.is_empty()
+            && self.done.is_empty()
+            && self.signals.is_empty()
+            && self.notices.is_empty()
+    }
+}
+
+impl<T, D> Default for Mail<T, D> {
+    fn default() -> Self {
+        Self {
+            sockets: Vec::new(),
+            entries: Vec::new(),
+            heads: HashMap::new(),
+            pages: Vec::new(),
+            done: Vec::new(),
+            signals: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}

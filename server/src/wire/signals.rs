@@ -1,0 +1,75 @@
+//! Signals: for who can take them at once.
+
+use std::sync::Arc;
+
+use bowline_protocol::LogId;
+use bytes::Bytes;
+
+use crate::tail::Signal;
+
+use super::application::Application;
+use super::shard::Shard;
+use super::slab::Key;
+use super::slot::{Socket, Wrote};
+use super::topic::Run;
+
+/// A signal on its way through a log's followers.
+#[derive(Debug)]
+pub(super) struct SignalRun {
+    topic: Key,
+    at: u32,
+    signal: Arc<Signal>,
+}
+
+/// Work that waits in turn; signals that would make it longer are dropped.
+const MAX_RUNS: usize = 1024;
+
+impl<A: Application> Shard<A> {
+    pub(super) fn signal(&mut self, log: LogId, signal: Arc<Signal>) {
+        let Some(topic) = self.topics.find(log) else { return };
+        let Some(at) = self.topics.get(topic).map(|topic| topic.followers.len() as u32) else { return };
+        if self.topics.runs.len() < MAX_RUNS {
+            self.topics.runs.push_back(Run::Signal(SignalRun { topic, at, signal }));
+        }
+    }
+
+    /// Writes it to at most `allowed` followers; returns how many.
+    pub(super) fn run_signal(&mut self, mut run: SignalRun, allowed: usize) -> usize {
+        let mut writes = 0;
+        while writes < allowed {
+            let Some(topic) = self.topics.get(run.topic) else { return writes };
+            run.at = run.at.min(topic.followers.len() as u32);
+            let Some(at) = run.at.checked_sub(1) else { return writes };
+            run.at = at;
+            let follower = topic.followers[at as usize];
+            let head = topic.tail.head();
+            let Some(slot) = self.slots.at_mut(follower.slot) else { continue };
+            let level = slot.socket.follows.get(follower.nth as usize).is_some_and(|f| f.cursor.is_level(head));
+            if !level || !slot.socket.is_open() {
+                continue;
+            }
+            writes += 1;
+            let frame = run.signal.frame(slot.socket.codec());
+            if slot.socket.write_now(frame) == Wrote::Gone
+                && let Some(key) = self.slots.key_at(follower.slot)
+            {
+                self.remove(key);
+            }
+        }
+        self.topics.runs.push_back(Run::Signal(run));
+        writes
+    }
+}
+
+impl Socket {
+    /// Writes a shared frame, or nothing of it; one that was begun is finished later.
+    fn write_now(&mut self, frame: &Bytes) -> Wrote {
+        let wrote = self.write(frame);
+        if let Wrote::Short(n) = wrote
+            && n > 0
+        {
+            self.backlog.get_or_insert_default().rest.push(frame.slice(n..));
+        }
+        wrote
+    }
+}

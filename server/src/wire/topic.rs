@@ -1,0 +1,246 @@
+//! A log as a shard knows it: its tail, and who follows it here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bowline_protocol::{LogId, Seq};
+
+use crate::tail::{Arrival, Budget, Entry, Page, Tail, page_of};
+
+use super::signals::SignalRun;
+use super::slab::{Key, Slab};
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub log: LogId,
+    pub tail: Tail,
+    pub followers: Vec<Follower>,
+    /// Followers below this are still to be served in this round; a round walks backwards.
+    pub at: u32,
+    /// In the queue of runs.
+    pub queued: bool,
+    /// There is news for those that the round has passed already.
+    pub again: bool,
+    /// In the queue of those who could not ask for their page.
+    pub starving: bool,
+    /// The head may be higher than is known: the next page that comes tells.
+    pub doubtful: bool,
+}
+
+/// A socket in a topic's list: its slot, and which of its logs this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Follower {
+    pub slot: u32,
+    pub nth: u32,
+}
+
+/// All logs of a shard, and the memory that they share.
+#[derive(Debug)]
+pub(super) struct Topics {
+    topics: Slab<Topic>,
+    by_log: HashMap<LogId, u32>,
+    pub budget: Budget,
+    /// Work that waits: logs with news, signals. Taken in turn.
+    pub runs: VecDeque<Run>,
+    /// Pages to ask for when the turn ends.
+    pub asks: Vec<(LogId, u64)>,
+    /// Pages that were asked for and have not come.
+    pub asked: usize,
+    pub starving: VecDeque<Key>,
+}
+
+#[derive(Debug)]
+pub(super) enum Run {
+    Entries(Key),
+    Signal(SignalRun),
+}
+
+/// Pages asked for at once, a shard; logs beyond it wait for one to come.
+const MAX_ASKED: usize = 1024;
+
+impl Topics {
+    pub(super) fn new(tail_bytes: usize) -> Self {
+        Self {
+            topics: Slab::new(),
+            by_log: HashMap::new(),
+            budget: Budget::new(tail_bytes),
+            runs: VecDeque::new(),
+            asks: Vec::new(),
+            asked: 0,
+            starving: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn find(&self, log: LogId) -> Option<Key> {
+        self.topics.key_at(*self.by_log.get(&log)?)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Topic> {
+        self.topics.get_mut(key)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Topic> {
+        self.topics.get(key)
+    }
+
+    /// The topic at an index that a follower keeps alive, and what all topics share.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<(&mut Topic, &mut Budget)> {
+        Some((self.topics.at_mut(index)?, &mut self.budget))
+    }
+
+    pub(super) fn key_at(&self, index: u32) -> Option<Key> {
+        self.topics.key_at(index)
+    }
+
+    pub(super) fn insert(&mut self, log: LogId, head: Seq) -> Key {
+        let key = self.topics.insert(Topic {
+            log,
+            tail: Tail::new(head),
+            followers: Vec::new(),
+            at: 0,
+            queued: false,
+            again: false,
+            starving: false,
+            doubtful: false,
+        });
+        self.by_log.insert(log, key.index);
+        key
+    }
+
+    /// Forgets a log that nobody follows here.
+    pub(super) fn remove(&mut self, key: Key) {
+        if let Some(mut topic) = self.topics.remove(key) {
+            topic.tail.clear(&mut self.budget);
+            self.by_log.remove(&topic.log);
+        }
+    }
+
+    /// A published entry.
+    pub(super) fn push(&mut self, log: LogId, entry: Arc<Entry>) {
+        let Some(key) = self.find(log) else { return };
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        if topic.tail.push(entry, key.index, &mut self.budget) {
+            self.run(key);
+            self.keep_to_budget();
+        }
+    }
+
+    /// The log has reached `seq`, with what is not said.
+    pub(super) fn reached(&mut self, log: LogId, seq: Seq) {
+        let Some(key) = self.find(log) else { return };
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        if topic.tail.reached(seq, &mut self.budget) {
+            self.run(key);
+        }
+    }
+
+    /// A page that was asked for.
+    pub(super) fn arrived(&mut self, log: LogId, page: Arc<Page>) {
+        self.asked -= 1;
+        let number = page.number();
+        if let Some(key) = self.find(log)
+            && let Some(topic) = self.topics.get_mut(key)
+        {
+            let as_of_seq = page.as_of_seq();
+            match topic.tail.arrived(page, key.index, &mut self.budget) {
+                Arrival::Kept => {
+                    if std::mem::take(&mut topic.doubtful) {
+                        topic.tail.reached(as_of_seq, &mut self.budget);
+                    }
+                    self.run(key);
+                }
+                Arrival::Stale => self.ask(log, number),
+                Arrival::Unasked => {}
+            }
+            self.keep_to_budget();
+        }
+        if let Some(starving) = self.starving.pop_front()
+            && let Some(topic) = self.topics.get_mut(starving)
+        {
+            topic.starving = false;
+            if topic.doubtful {
+                self.doubt(starving);
+            }
+            self.run(starving);
+        }
+    }
+
+    /// Nobody can say whether the log has moved since its head was read: reads the page behind it.
+    pub(super) fn doubt(&mut self, key: Key) {
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        topic.doubtful = true;
+        let page = page_of(topic.tail.head() + 1);
+        if !topic.tail.is_asked(page) {
+            self.need(key.index, page);
+        }
+    }
+
+    /// A reader of this topic needs a page that is not here and was not asked for.
+    pub(super) fn need(&mut self, index: u32, page: u64) {
+        let Some(key) = self.topics.key_at(index) else { return };
+        let Some(topic) = self.topics.at_mut(index) else { return };
+        if self.asked < MAX_ASKED {
+            topic.tail.asked(page);
+            let log = topic.log;
+            self.ask(log, page);
+        } else if !topic.starving {
+            topic.starving = true;
+            self.starving.push_back(key);
+        }
+    }
+
+    /// Queues the log: every follower is served until it is level, blocked or waits for a page.
+    pub(super) fn run(&mut self, key: Key) {
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        if topic.queued {
+            topic.again = true;
+        } else {
+            topic.queued = true;
+            topic.at = topic.followers.len() as u32;
+            self.runs.push_back(Run::Entries(key));
+        }
+    }
+
+    /// What the database says now may be another history: nothing in memory counts.
+    pub(super) fn forget_entries(&mut self) {
+        for index in 0..self.topics.bound() {
+            if let Some(topic) = self.topics.at_mut(index) {
+                topic.tail.clear(&mut self.budget);
+            }
+        }
+    }
+
+    fn ask(&mut self, log: LogId, page: u64) {
+        self.asked += 1;
+        self.asks.push((log, page));
+    }
+
+    fn keep_to_budget(&mut self) {
+        while let Some(token) = self.budget.over() {
+            if let Some(topic) = self.topics.at_mut(token.log) {
+                topic.tail.evict(token, &mut self.budget);
+            }
+        }
+    }
+}
+
+impl Topic {
+    /// Adds a follower at the end, which a round under way has passed; returns its place.
+    pub(super) fn add(&mut self, follower: Follower) -> u32 {
+        if self.followers.len() == self.followers.capacity() {
+            self.followers.reserve_exact(1 + self.followers.len() / 4);
+        }
+        self.followers.push(follower);
+        self.followers.len() as u32 - 1
+    }
+
+    /// Takes a follower out; returns the one that has taken its place. That one comes from the end, so a round under way
+    /// has served it, or has not begun.
+    pub(super) fn take_out(&mut self, place: u32) -> Option<Follower> {
+        if (place as usize) < self.followers.len() {
+            self.followers.swap_remove(place as usize);
+        }
+        self.at = self.at.min(self.followers.len() as u32);
+        self.followers.get(place as usize).copied()
+    }
+}
