@@ -83,6 +83,9 @@ struct Position {
     left_seq: Option<Seq>,
 }
 
+/// The log's first frame, and twice more should the server have been a moment behind.
+const START_TRIES: u32 = 3;
+
 enum Membership {
     Joined { log: LogId, seq: Seq },
     Left { log: LogId, seq: Seq },
@@ -95,6 +98,9 @@ struct Opening {
     back_to: Seq,
     /// Something was passed over on the word that it comes again.
     skipped: bool,
+    /// Of [`Start::Beginning`]: how often it may still be asked for. The server refuses it until it follows the log
+    /// itself, which the log's first frame shows.
+    tries: u32,
 }
 
 impl State {
@@ -170,16 +176,18 @@ impl State {
     }
 
     /// A conversation that this client made, or opened by its people; `seq` is its head.
-    pub fn created(&mut self, log: LogId, seq: Seq, out: &mut Vec<Step>) {
-        self.meet(log, seq, out);
+    pub fn created(&mut self, log: LogId, seq: Seq) {
+        self.meet(log, seq);
     }
 
     /// This client asks for another place in a log. What is still under way from the place before is not applied.
     pub fn open(&mut self, log: LogId, after_seq: Seq, out: &mut Vec<Step>) {
         let epoch = self.epoch;
         let position = self.logs.entry(log).or_insert(Position { seq: after_seq, epoch, left_seq: None });
-        let fresh = Opening { outstanding: 0, back_to: position.seq, skipped: false };
-        self.opening.entry(log).or_insert(fresh).outstanding += 1;
+        let fresh = Opening { outstanding: 0, back_to: position.seq, skipped: false, tries: 0 };
+        let opening = self.opening.entry(log).or_insert(fresh);
+        opening.outstanding += 1;
+        opening.tries = 0;
         position.seq = after_seq;
         position.epoch = epoch;
         out.push(Step::Event(Event::Moved { log, after_seq }));
@@ -190,8 +198,8 @@ impl State {
     pub fn opened(&mut self, log: LogId, accepted: bool) -> Result<(), Hole> {
         let Slot::Occupied(mut slot) = self.opening.entry(log) else { return Ok(()) };
         let opening = slot.get_mut();
-        opening.outstanding -= 1;
-        if accepted && opening.outstanding > 0 {
+        opening.outstanding = opening.outstanding.saturating_sub(1);
+        if (accepted && opening.outstanding > 0) || (!accepted && opening.tries > 0) {
             return Ok(());
         }
         let opening = slot.remove();
@@ -201,16 +209,25 @@ impl State {
         if opening.skipped { Err(Hole { log, cursor: position.seq, after_seq: reached }) } else { Ok(()) }
     }
 
+    /// A frame of a place that this client has left behind.
+    fn passed_over(&mut self, log: LogId, out: &mut Vec<Step>) -> bool {
+        let Some(opening) = self.opening.get_mut(&log) else { return false };
+        opening.skipped = true;
+        if opening.outstanding == 0 && opening.tries > 0 {
+            opening.tries -= 1;
+            opening.outstanding = 1;
+            out.push(Step::Open { log, after_seq: 0 });
+        }
+        true
+    }
+
     fn entries(&mut self, entries: wire::Entries, out: &mut Vec<Step>) -> Result<(), Hole> {
         let Some(log) = log_id(&entries.log_id) else { return Ok(()) };
-        self.meet(log, entries.after_seq, out);
+        self.meet(log, entries.after_seq);
         let Some(position) = self.logs.get_mut(&log) else { return Ok(()) };
         if entries.after_seq > position.seq {
-            if let Some(opening) = self.opening.get_mut(&log) {
-                opening.skipped = true;
-                return Ok(());
-            }
-            return Err(Hole { log, cursor: position.seq, after_seq: entries.after_seq });
+            let hole = Hole { log, cursor: position.seq, after_seq: entries.after_seq };
+            return if self.passed_over(log, out) { Ok(()) } else { Err(hole) };
         }
         let mut at = position.seq;
         position.seq = at.max(entries.to_seq);
@@ -229,7 +246,7 @@ impl State {
         let membership = self.membership(log, &entry);
         out.push(Step::Event(Event::Entry { log, entry }));
         match membership {
-            Some(Membership::Joined { log, seq }) => self.joined(log, seq, out),
+            Some(Membership::Joined { log, seq }) => self.joined(log, seq),
             Some(Membership::Left { log, seq }) => self.left(log, seq),
             None => {}
         }
@@ -250,9 +267,9 @@ impl State {
         }
     }
 
-    fn joined(&mut self, log: LogId, joined_seq: Seq, out: &mut Vec<Step>) {
+    fn joined(&mut self, log: LogId, joined_seq: Seq) {
         let before = joined_seq.saturating_sub(1);
-        self.meet(log, before, out);
+        self.meet(log, before);
         if self.opening.contains_key(&log) {
             return;
         }
@@ -282,7 +299,7 @@ impl State {
     }
 
     /// Takes up a log that was not known, at `seq` or from its beginning.
-    fn meet(&mut self, log: LogId, seq: Seq, out: &mut Vec<Step>) {
+    fn meet(&mut self, log: LogId, seq: Seq) {
         let epoch = self.epoch;
         let Slot::Vacant(slot) = self.logs.entry(log) else { return };
         let own = self.user.is_some_and(|user| user.log() == log);
@@ -291,8 +308,7 @@ impl State {
             return;
         }
         slot.insert(Position { seq: 0, epoch, left_seq: None });
-        self.opening.insert(log, Opening { outstanding: 1, back_to: seq, skipped: false });
-        out.push(Step::Open { log, after_seq: 0 });
+        self.opening.insert(log, Opening { outstanding: 0, back_to: seq, skipped: false, tries: START_TRIES });
     }
 
     fn heads(&mut self, heads: wire::Heads, out: &mut Vec<Step>) {
@@ -304,15 +320,19 @@ impl State {
         let logs: Vec<_> = heads.items.iter().filter_map(|head| Some((log_id(&head.log_id)?, head.last_seq))).collect();
         out.push(Step::Event(Event::Heads { items: heads.items, more: heads.more }));
         for (log, last_seq) in logs {
-            self.meet(log, last_seq, out);
+            self.meet(log, last_seq);
+            if self.cursor(log).is_some_and(|seq| seq < last_seq) {
+                self.passed_over(log, out);
+            }
         }
     }
 
     fn caught_up(&mut self, c: &wire::CaughtUp, out: &mut Vec<Step>) {
         let Some(log) = log_id(&c.log_id) else { return };
-        self.meet(log, c.seq, out);
+        self.meet(log, c.seq);
         let Some(position) = self.logs.get_mut(&log) else { return };
-        if self.opening.contains_key(&log) && c.seq != position.seq {
+        if c.seq > position.seq && self.opening.contains_key(&log) {
+            self.passed_over(log, out);
             return;
         }
         position.seq = position.seq.max(c.seq);

@@ -228,11 +228,7 @@ impl Connection {
             Answer::Refused(failure) => return Err(Why::Refused(failure)),
             Answer::Settled { log, client_id, outcome } => self.settle(log, client_id, outcome).await,
             Answer::Moved { log, accepted } => self.state.opened(log, accepted)?,
-            Answer::Created { log, seq } => {
-                let mut steps = Vec::new();
-                self.state.created(log, seq, &mut steps);
-                self.note(steps);
-            }
+            Answer::Created { log, seq } => self.state.created(log, seq),
             Answer::RenewToken => self.renew(live),
         }
         Ok(())

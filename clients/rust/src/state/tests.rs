@@ -156,16 +156,37 @@ fn the_own_leaving_entry_ends_a_log_and_anothers_does_not() {
 fn from_the_beginning_nothing_is_given_out_before_the_server_has_moved() {
     let (a, own, mut s) = (room(1), me().log(), state(Start::Beginning, &[(me().log(), 0)]));
     let steps = apply(&mut s, entries(own, 0, 1, vec![joined(1, a, 20)])).expect("joined");
-    assert_eq!((opens(&steps), s.cursor(a)), (vec![(a, 0)], Some(0)));
-    for stale in
-        [range(a, 19, 21), Push::CaughtUp(wire::CaughtUp { log_id: a.to_wire(), seq: 21, ..Default::default() })]
-    {
+    assert_eq!((opens(&steps), s.cursor(a)), (vec![], Some(0)), "the server may not follow it yet");
+    assert_eq!(apply(&mut s, range(a, 19, 20)), Ok(vec![Step::Open { log: a, after_seq: 0 }]));
+    let caught_up = wire::CaughtUp { log_id: a.to_wire(), seq: 21, ..Default::default() };
+    for stale in [range(a, 20, 21), Push::CaughtUp(caught_up)] {
         assert_eq!(apply(&mut s, stale), Ok(vec![]));
     }
     assert_eq!(seen(&apply(&mut s, range(a, 0, 3)).expect("from the start"), a), [1, 2, 3]);
     s.opened(a, true).expect("nothing lost");
     assert_eq!(seen(&apply(&mut s, range(a, 3, 22)).expect("the rest"), a), (4..=22).collect::<Vec<_>>());
     assert!(apply(&mut s, range(a, 23, 24)).is_err(), "holes count again");
+}
+
+#[test]
+fn the_beginning_is_asked_for_again_and_given_up_in_the_end() {
+    let (a, mut s) = (room(1), state(Start::Beginning, &[]));
+    assert_eq!(opens(&apply(&mut s, heads(7, &[(a, 20)], false)).expect("heads")), [(a, 0)]);
+    for seq in [20, 21] {
+        assert_eq!(s.opened(a, false), Ok(()));
+        assert_eq!(opens(&apply(&mut s, range(a, seq, seq + 1)).expect("passed over")), [(a, 0)]);
+    }
+    assert!(s.opened(a, false).is_err(), "what was passed over must be resumed");
+    assert_eq!(s.cursor(a), Some(20));
+}
+
+#[test]
+fn a_cut_while_moving_to_the_beginning_resumes_there() {
+    let (a, mut s) = (room(1), state(Start::Beginning, &[]));
+    apply(&mut s, heads(7, &[(a, 20)], false)).expect("heads");
+    s.disconnected();
+    assert_eq!(s.cursors().map(|c| c.seq).collect::<Vec<_>>(), [0]);
+    assert_eq!(seen(&apply(&mut s, range(a, 0, 2)).expect("replay"), a), [1, 2]);
 }
 
 #[test]
