@@ -1,0 +1,381 @@
+//! The connection against a scripted server: what it does when things break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bowline_protocol::wire::client_frame::Kind as Ask;
+use bowline_protocol::wire::server_frame::Kind as Push;
+use bowline_protocol::{Code, UserId};
+use bytes::BytesMut;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Message, http::HeaderValue};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
+use uuid::Uuid;
+
+use super::*;
+use crate::{Client, Events};
+
+fn me() -> UserId {
+    UserId(Uuid::from_u128(1))
+}
+
+fn room() -> LogId {
+    LogId(Uuid::from_u128(100))
+}
+
+/// A server that does what the test says, one connection after the other.
+struct Server(TcpListener, Codec);
+
+struct Peer {
+    stream: WebSocketStream<TcpStream>,
+    codec: Codec,
+    asked: VecDeque<wire::ClientFrame>,
+}
+
+impl Server {
+    async fn start(codec: Codec) -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.expect("a port"), codec)
+    }
+
+    fn client(&self, token: TokenSource, events: usize) -> (Client, Events) {
+        let url = format!("http://{}", self.0.local_addr().expect("bound"));
+        let backoff = Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(5), ..Backoff::default() };
+        let codec = self.1;
+        Client::start(Config { codec, backoff, events, ..Config::new(url, token) }).expect("a client")
+    }
+
+    #[allow(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
+    async fn accept(&self) -> Peer {
+        let (tcp, _) = self.0.accept().await.expect("a connection");
+        let codec = self.1;
+        let choose = move |_: &Request, mut response: Response| {
+            let name = HeaderValue::from_static(codec.subprotocol());
+            response.headers_mut().insert("sec-websocket-protocol", name);
+            Ok(response)
+        };
+        let stream = accept_hdr_async(tcp, choose).await.expect("a websocket");
+        Peer { stream, codec, asked: VecDeque::new() }
+    }
+
+    /// Takes a connection up to the end of resume; gives the cursors that were named.
+    async fn resumed(&self, heartbeat_interval_ms: u64) -> (Peer, Option<Seq>, Vec<(LogId, Seq)>) {
+        let mut peer = self.accept().await;
+        let (id, ask) = peer.next().await;
+        let Ask::Connect(connect) = ask else { panic!("not connect: {ask:?}") };
+        let connected = wire::Connected {
+            session_id: vec![9; 16],
+            user_id: me().to_wire(),
+            epoch: 1,
+            heartbeat_interval_ms,
+            ..Default::default()
+        };
+        peer.push(Some(id), Push::Connected(connected)).await;
+        let (id, ask) = peer.next().await;
+        let Ask::Resume(resume) = ask else { panic!("not resume: {ask:?}") };
+        peer.push(Some(id), Push::Resumed(wire::Resumed { logs: resume.cursors.len() as u64 })).await;
+        let cursor = |c: &wire::Cursor| (LogId::from_wire(&c.log_id).expect("an id"), c.seq);
+        (peer, connect.user_cursor.map(|c| c.seq), resume.cursors.iter().map(cursor).collect())
+    }
+}
+
+impl Peer {
+    async fn next(&mut self) -> (u64, Ask) {
+        loop {
+            if let Some(frame) = self.asked.pop_front() {
+                return (frame.id, frame.kind.expect("a kind"));
+            }
+            let message = self.stream.next().await.expect("still there").expect("a message");
+            if message.is_binary() || message.is_text() {
+                let frames = self.codec.read_client(&message.into_data());
+                self.asked.extend(frames.into_iter().map(|frame| frame.expect("a frame")));
+            }
+        }
+    }
+
+    async fn push(&mut self, id: Option<u64>, kind: Push) {
+        let mut bytes = BytesMut::new();
+        self.codec.write(&wire::ServerFrame { id, kind: Some(kind) }, &mut bytes);
+        let message = match self.codec {
+            Codec::Proto => Message::Binary(bytes.freeze()),
+            Codec::Json => Message::Text(String::from_utf8(bytes.to_vec()).expect("text").into()),
+        };
+        self.stream.send(message).await.expect("written");
+    }
+
+    async fn entries(&mut self, after_seq: Seq, to_seq: Seq) {
+        let items = (after_seq + 1..=to_seq)
+            .map(|seq| wire::Entry { seq, sender_id: vec![1; 16], client_id: vec![2; 16], ..Default::default() })
+            .collect();
+        self.push(None, Push::Entries(wire::Entries { log_id: room().to_wire(), after_seq, to_seq, items })).await;
+    }
+
+    async fn next_send(&mut self) -> (u64, wire::Send) {
+        match self.next().await {
+            (id, Ask::Send(send)) => (id, send),
+            (_, other) => panic!("not a send: {other:?}"),
+        }
+    }
+
+    async fn stored(&mut self, id: u64, seq: Seq) {
+        let stored = wire::Stored { log_id: room().to_wire(), seq, ..Default::default() };
+        self.push(Some(id), Push::Sent(stored)).await;
+    }
+
+    async fn close(&mut self, code: u16) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: "told".into() };
+        self.stream.close(Some(frame)).await.expect("closed");
+    }
+
+    fn cut(self) {
+        self.stream.get_ref().set_zero_linger().expect("linger");
+    }
+}
+
+fn fixed() -> TokenSource {
+    TokenSource::Fixed("token".into())
+}
+
+async fn next(events: &mut Events) -> Event {
+    timeout(Duration::from_secs(20), events.next()).await.expect("an event in time").expect("not ended")
+}
+
+/// The seqs of the next `n` entries, whatever else happens in between.
+async fn seqs(events: &mut Events, n: usize) -> Vec<Seq> {
+    let mut seqs = Vec::new();
+    while seqs.len() < n {
+        if let Event::Entry { entry, .. } = next(events).await {
+            seqs.push(entry.seq);
+        }
+    }
+    seqs
+}
+
+async fn why(events: &mut Events) -> (Why, bool) {
+    loop {
+        if let Event::Disconnected { why, retry_in } = next(events).await {
+            return (why, retry_in.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_cut_it_resumes_where_it_stood_and_nothing_comes_twice() {
+    for codec in Codec::ALL {
+        let server = Server::start(codec).await;
+        let (_client, mut events) = server.client(fixed(), 16);
+        let script = async {
+            let (mut peer, user, cursors) = server.resumed(30_000).await;
+            assert_eq!((user, cursors), (None, vec![]));
+            let head = wire::Head { log_id: room().to_wire(), last_seq: 10, ..Default::default() };
+            peer.push(None, Push::Heads(wire::Heads { as_of_seq: 7, items: vec![head], more: false })).await;
+            peer.entries(10, 12).await;
+            assert_eq!(seqs(&mut events, 2).await, [11, 12]);
+            peer.cut();
+            let (mut peer, user, cursors) = server.resumed(30_000).await;
+            assert_eq!((user, cursors), (Some(7), vec![(room(), 12)]), "{codec:?}");
+            peer.entries(11, 15).await;
+            assert_eq!(seqs(&mut events, 3).await, [13, 14, 15]);
+        };
+        timeout(Duration::from_secs(20), script).await.expect("in time");
+    }
+}
+
+#[tokio::test]
+async fn a_hole_ends_the_connection_and_is_filled_by_the_next() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    peer.entries(3, 4).await;
+    peer.entries(5, 6).await;
+    let hole = Why::Hole { log: room(), cursor: 4, after_seq: 5 };
+    assert_eq!(why(&mut events).await, (hole, true));
+    let (mut peer, _, cursors) = server.resumed(30_000).await;
+    assert_eq!(cursors, [(room(), 4)]);
+    peer.entries(4, 6).await;
+    assert_eq!(seqs(&mut events, 2).await, [5, 6]);
+}
+
+#[tokio::test]
+async fn a_send_whose_answer_was_lost_goes_again_under_its_id_and_those_behind_it_wait() {
+    let server = Server::start(Codec::Proto).await;
+    let (client, _events) = server.client(fixed(), 64);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let first = client.send(room(), "first").await.expect("taken");
+    let second = client.send(room(), "second").await.expect("taken");
+    let (_, sent) = peer.next_send().await;
+    assert_eq!((sent.body.as_str(), &sent.client_id), ("first", &first.client_id().to_wire()));
+    peer.cut();
+
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let (id, again) = peer.next_send().await;
+    assert_eq!(again, sent);
+    peer.push(Some(id), Push::Error(Failure::retry_after(Code::Overloaded, 1).to_wire())).await;
+    let (id, again) = peer.next_send().await;
+    assert_eq!(again, sent);
+    peer.push(Some(id), Push::Error(Failure::retry_after(Code::OutcomeUnknown, 1).to_wire())).await;
+    let (id, again) = peer.next_send().await;
+    assert_eq!(again, sent);
+    peer.stored(id, 41).await;
+    assert_eq!(first.await.expect("stored").seq, 41);
+
+    let (id, sent) = peer.next_send().await;
+    assert_eq!(sent.body, "second");
+    peer.push(Some(id), Push::Error(Failure::new(Code::Forbidden).to_wire())).await;
+    let refused = second.await.expect_err("refused");
+    assert!(matches!(refused, Error::Refused(f) if f.code == Code::Forbidden));
+}
+
+#[tokio::test]
+async fn commands_are_answered_over_a_reconnect() {
+    let server = Server::start(Codec::Proto).await;
+    let (client, _events) = server.client(fixed(), 64);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let adding = tokio::spawn(async move { client.rename(room(), "new").await });
+    let (_, first) = peer.next().await;
+    peer.cut();
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let (id, again) = peer.next().await;
+    assert_eq!(first, again, "the same client_id, so twice is once");
+    peer.push(Some(id), Push::Stored(wire::Stored { seq: 9, repeat: true, ..Default::default() })).await;
+    assert_eq!(adding.await.expect("ran").expect("renamed").seq, 9);
+}
+
+#[tokio::test]
+async fn what_a_close_code_asks_for_is_done() {
+    for (code, renewed, ends) in
+        [(4000, 0, false), (4002, 0, false), (1006, 0, false), (4101, 1, false), (4200, 0, true)]
+    {
+        let server = Server::start(Codec::Proto).await;
+        let renewals = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&renewals);
+        let token = TokenSource::Callback(Arc::new(move |renew| {
+            counted.fetch_add(usize::from(renew), Ordering::Relaxed);
+            Box::pin(std::future::ready(Ok("token".to_owned())))
+        }));
+        let (_client, mut events) = server.client(token, 16);
+        let (mut peer, ..) = server.resumed(30_000).await;
+        match code {
+            1006 => peer.cut(),
+            code => peer.close(code).await,
+        }
+        let (why, comes_back) = why(&mut events).await;
+        assert_eq!(comes_back, !ends, "{why}");
+        if ends {
+            assert_eq!(events.next().await, None);
+        } else {
+            server.resumed(30_000).await;
+        }
+        assert_eq!(renewals.load(Ordering::Relaxed), renewed, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connect_is_taken_by_its_code() {
+    for (code, comes_back) in [(Code::Overloaded, true), (Code::Revoked, false), (Code::Unauthenticated, false)] {
+        let server = Server::start(Codec::Proto).await;
+        let (_client, mut events) = server.client(fixed(), 16);
+        let mut peer = server.accept().await;
+        let (id, _) = peer.next().await;
+        peer.push(Some(id), Push::Error(Failure::new(code).to_wire())).await;
+        let mut last = why(&mut events).await;
+        while last.1 && !comes_back {
+            last = why(&mut events).await;
+        }
+        assert_eq!(last.1, comes_back, "{code}: a fixed token can't be renewed");
+        if comes_back {
+            server.resumed(30_000).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_near_its_end_is_renewed_on_the_same_socket() {
+    let server = Server::start(Codec::Proto).await;
+    let token = TokenSource::Callback(Arc::new(|renew| {
+        Box::pin(std::future::ready(Ok(if renew { "second" } else { "first" }.to_owned())))
+    }));
+    let (_client, _events) = server.client(token, 16);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    peer.push(None, Push::TokenExpiring(wire::TokenExpiring::default())).await;
+    let (_, ask) = peer.next().await;
+    assert_eq!(ask, Ask::Refresh(wire::Refresh { access_token: "second".into() }));
+}
+
+#[tokio::test]
+async fn a_draining_server_is_left_in_the_slot_that_it_gave() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    peer.push(None, Push::Drain(wire::Drain { reconnect_after_ms: 20, ticket: None })).await;
+    assert_eq!(why(&mut events).await, (Why::Drained, true));
+    let (mut peer, ..) = server.resumed(30_000).await;
+    peer.push(None, Push::Drain(wire::Drain { reconnect_after_ms: 3_600_000, ticket: None })).await;
+    peer.close(4000).await;
+    loop {
+        if let Event::Disconnected { retry_in, .. } = next(&mut events).await {
+            assert!(retry_in.expect("comes back") > Duration::from_secs(3_000), "closed early, the slot still counts");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (mut peer, ..) = server.resumed(30).await;
+    let (_, ask) = peer.next().await;
+    assert_eq!(ask, Ask::Ping(wire::Ping {}));
+    assert_eq!(why(&mut events).await, (Why::Silent, true));
+    server.resumed(30_000).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_refused_is_tried_again() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (mut tcp, _) = server.0.accept().await.expect("a connection");
+    let mut request = [0; 4096];
+    let read = tcp.read(&mut request).await.expect("the upgrade");
+    assert!(request[..read].starts_with(b"GET /v1/connect"));
+    tcp.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await.expect("answered");
+    assert_eq!(why(&mut events).await, (Why::Http(503), true));
+    server.resumed(30_000).await;
+}
+
+#[tokio::test]
+async fn while_nobody_takes_events_the_socket_is_not_read_and_then_nothing_is_missing() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 1);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let writing = tokio::spawn(async move {
+        for seq in 0..2_000 {
+            let items = vec![wire::Entry { seq: seq + 1, client_id: vec![7; 32 * 1024], ..Default::default() }];
+            let entries = wire::Entries { log_id: room().to_wire(), after_seq: seq, to_seq: seq + 1, items };
+            peer.push(None, Push::Entries(entries)).await;
+        }
+        peer
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!writing.is_finished(), "64 MB went into a client that nobody reads");
+    assert_eq!(seqs(&mut events, 2_000).await, (1..=2_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_closed_client_finishes_what_is_under_way() {
+    let server = Server::start(Codec::Proto).await;
+    let (client, mut events) = server.client(fixed(), 64);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let sending = client.send(room(), "last words").await.expect("taken");
+    let closing = tokio::spawn(async move { client.close().await });
+    let (id, _) = peer.next_send().await;
+    peer.stored(id, 5).await;
+    assert_eq!(sending.await.expect("stored").seq, 5);
+    closing.await.expect("closed");
+    assert_eq!(why(&mut events).await, (Why::ByUs, false));
+    assert_eq!(events.next().await, None);
+}
