@@ -4,7 +4,7 @@
 use anyhow::bail;
 
 use crate::command::{self, cargo};
-use crate::postgres::Cluster;
+use crate::postgres::{Cluster, Files};
 use crate::{packages, step, tidy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,7 +25,8 @@ pub(crate) fn run(only: Option<Part>) -> anyhow::Result<()> {
         // Before anything is started: a database that waits for a compiler is of no use.
         step("build of the tests", || Runner::find().build())?;
         let given = std::env::var("BOWLINE_TEST_DATABASE_URL").ok();
-        let cluster = if given.is_none() { Some(step("private PostgreSQL", Cluster::start)?) } else { None };
+        let cluster =
+            if given.is_none() { Some(step("private PostgreSQL", || Cluster::start(Files::InMemory))?) } else { None };
         let url = given.or_else(|| cluster.as_ref().map(Cluster::url));
         let passed = Runner::find().run(url.as_deref());
         if let Some(cluster) = cluster {

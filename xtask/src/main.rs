@@ -2,6 +2,9 @@
 
 mod check;
 mod command;
+mod faults;
+mod kept;
+mod nodes;
 mod packages;
 mod postgres;
 mod tidy;
@@ -29,6 +32,8 @@ enum Task {
         #[arg(long, value_enum)]
         only: Option<check::Part>,
     },
+    /// Kills servers and PostgreSQL at random moments under load, and checks that every promise held.
+    Faults(faults::Options),
     /// The rules of the house that no compiler knows.
     Tidy,
     /// Writes anew what is made from the code: the bytes of the golden vectors, and the examples and tables of the
@@ -39,6 +44,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test { only } => check::run(only),
+        Task::Faults(options) => faults::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bless => command::run(
             command::cargo().args(["test", "-p", "bowline-protocol", "--test", "contract"]).env("BOWLINE_BLESS", "1"),

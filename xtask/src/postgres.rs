@@ -1,107 +1,107 @@
 //! A private PostgreSQL for the tests, which ends with the task however that ends.
 //!
-//! Its settings are those of production, `fsync` included; where there is room its files are in memory, so that this
-//! costs nothing. A test that pulls the plug starts its own.
+//! Its settings are those of production, `fsync` included. Where there is room its files are in memory, so that this costs
+//! nothing; for faults they are on a disk, where a commit takes long enough to be hit.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::kept::{Identity, Kept};
 use crate::{command, packages};
 
 pub(crate) struct Cluster {
-    keeper: Child,
+    process: Kept,
     port: u16,
     folder: PathBuf,
 }
 
-/// Keeps PostgreSQL ($1, its arguments from $3 on) until its own input ends, which the kernel sees to when the task ends
-/// in any way; then removes the folder $2.
-const KEEPER: &str = r#"
-postgres=$1 folder=$2; shift 2
-"$postgres" "$@" </dev/null >"$folder/server.log" 2>&1 &
-pid=$!
-trap '' INT TERM HUP
-read -r _
-kill -INT $pid 2>/dev/null
-wait $pid
-rm -rf "$folder"
-"#;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    InMemory,
+    OnDisk,
+}
 
 impl Cluster {
-    pub(crate) fn start() -> anyhow::Result<Cluster> {
-        let owner = Owner::find()?;
-        let folder = folder(&owner)?;
-        let data = folder.join("data");
-        let postgres = packages::find("postgres").context("no PostgreSQL is installed")?;
-        let initdb = postgres.with_file_name("initdb");
-        let mut init = Command::new(initdb);
-        init.arg("-D").arg(&data).args(["-U", "bowline", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let started = command::output(owner.becomes(init.current_dir(&folder))).and_then(|_| {
-            let mut keeper = Command::new("sh");
-            keeper.args(["-c", KEEPER, "keeper"]).arg(&postgres).arg(&folder).arg("-D").arg(&data);
-            keeper.args(settings(port, &folder)).current_dir(&folder);
-            keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-            Ok(owner.becomes(&mut keeper).spawn()?)
-        });
-        match started {
-            Ok(keeper) => {
-                let mut cluster = Cluster { keeper, port, folder };
-                cluster.wait(&data)?;
-                Ok(cluster)
-            }
-            Err(error) => {
-                fs::remove_dir_all(&folder)?;
-                Err(error)
-            }
+    pub(crate) fn start(files: Files) -> anyhow::Result<Cluster> {
+        let owner = owner()?;
+        let folder = folder(owner, files)?;
+        let started = Self::start_in(&folder, owner);
+        if started.is_err() {
+            fs::remove_dir_all(&folder)?;
         }
+        started
+    }
+
+    fn start_in(folder: &Path, owner: Identity) -> anyhow::Result<Cluster> {
+        let postgres = packages::find("postgres").context("no PostgreSQL is installed")?;
+        let data = folder.join("data");
+        let mut initdb = Command::new(postgres.with_file_name("initdb"));
+        initdb.arg("-D").arg(&data).args([
+            "-U",
+            "bowline",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]);
+        command::output(as_owner(&mut initdb, owner).current_dir(folder))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut serve = Command::new(postgres);
+        serve.arg("-D").arg(&data).args(settings(port, folder));
+        let process = Kept::start(&serve, owner, "INT", &folder.join("server.log"), Some(folder))?;
+        let cluster = Cluster { process, port, folder: folder.to_owned() };
+        cluster.wait()?;
+        Ok(cluster)
     }
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://bowline@127.0.0.1:{}/postgres", self.port)
     }
 
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        self.close()
+    /// The first line that a query gives.
+    pub(crate) fn query(&self, sql: &str) -> anyhow::Result<String> {
+        let psql = packages::find("psql").context("no psql is installed")?;
+        let lines = command::output(Command::new(psql).args([&self.url(), "-XAtqc", sql]))?;
+        Ok(lines.lines().next().unwrap_or_default().to_owned())
     }
 
-    /// Until line 8 of the lock file says that connections are accepted.
-    fn wait(&mut self, data: &Path) -> anyhow::Result<()> {
+    /// With all its processes.
+    pub(crate) fn kill(&self) -> anyhow::Result<()> {
+        self.process.kill_family()
+    }
+
+    /// After [`Cluster::kill`]: recovers, and is ready.
+    pub(crate) fn again(&mut self) -> anyhow::Result<()> {
+        self.process.again()?;
+        self.wait()
+    }
+
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.process.stop()
+    }
+
+    /// Until line 8 of the lock file, which begins with its pid, says that connections are accepted.
+    fn wait(&self) -> anyhow::Result<()> {
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(30) {
-            let lock = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-            if lock.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+        while start.elapsed() < Duration::from_secs(60) {
+            let lock = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+            let lines: Vec<&str> = lock.lines().map(str::trim).collect();
+            if lines.first() == Some(&&*self.process.pid().to_string()) && lines.get(7) == Some(&"ready") {
                 return Ok(());
-            }
-            if self.keeper.try_wait()?.is_some() {
-                break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut log = String::new();
-        File::open(self.folder.join("server.log")).and_then(|mut f| f.read_to_string(&mut log))?;
+        let log = fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
         bail!("PostgreSQL does not start:\n{log}")
-    }
-
-    fn close(&mut self) -> anyhow::Result<()> {
-        drop(self.keeper.stdin.take());
-        self.keeper.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // After `stop` this does nothing; after a failure nobody is left to hear of another one.
-        let _ = self.close();
     }
 }
 
@@ -123,38 +123,37 @@ fn settings(port: u16, folder: &Path) -> Vec<String> {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as the user that its package made.
-struct Owner(Option<(u32, u32)>);
+pub(crate) fn owner() -> anyhow::Result<Identity> {
+    let id = |arguments: &[&str]| anyhow::Ok(command::output(Command::new("id").args(arguments))?.trim().parse()?);
+    let root: u32 = id(&["-u"])?;
+    Ok(if root == 0 { Some((id(&["-u", "postgres"])?, id(&["-g", "postgres"])?)) } else { None })
+}
 
-impl Owner {
-    fn find() -> anyhow::Result<Owner> {
-        let id = |arguments: &[&str]| -> anyhow::Result<u32> {
-            Ok(command::output(Command::new("id").args(arguments))?.trim().parse()?)
-        };
-        Ok(Owner(if id(&["-u"])? == 0 { Some((id(&["-u", "postgres"])?, id(&["-g", "postgres"])?)) } else { None }))
-    }
-
-    fn becomes<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        match self.0 {
-            Some((user, group)) => command.uid(user).gid(group),
-            None => command,
-        }
+fn as_owner(command: &mut Command, owner: Identity) -> &mut Command {
+    match owner {
+        Some((user, group)) => command.uid(user).gid(group),
+        None => command,
     }
 }
 
-/// A folder for the cluster's owner alone: in memory where there is room for some gigabytes, else where temporary
-/// files are. Never in the repository, whose parents the owner may not be allowed to pass.
-fn folder(owner: &Owner) -> anyhow::Result<PathBuf> {
+/// A folder for the owner alone. Never in the repository, whose parents the owner may not be allowed to pass.
+fn folder(owner: Identity, files: Files) -> anyhow::Result<PathBuf> {
     const ROOM_KIB: u64 = 6 << 20;
     let memory = Path::new("/dev/shm");
-    let parent =
-        if free_kib(memory).is_some_and(|free| free > ROOM_KIB) { memory.to_owned() } else { std::env::temp_dir() };
-    let folder = parent.join(format!("bowline-tests-{}", std::process::id()));
-    fs::DirBuilder::new().mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;
-    if let Some((user, group)) = owner.0 {
+    let in_memory = files == Files::InMemory && free_kib(memory).is_some_and(|free| free > ROOM_KIB);
+    let parent = if in_memory { memory.to_owned() } else { std::env::temp_dir() };
+    let mut number = 0;
+    let folder = loop {
+        let folder = parent.join(format!("bowline-tests-{}-{number}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+            made => break made.map(|()| folder).context("no folder for temporary files")?,
+        }
+    };
+    if let Some((user, group)) = owner {
         chown(&folder, Some(user), Some(group))?;
     }
-    let mut reached = Command::new("test");
-    command::run(owner.becomes(reached.arg("-w").arg(&folder)))
+    command::run(as_owner(Command::new("test").arg("-w").arg(&folder), owner))
         .context("the user postgres can't reach the folder of temporary files")?;
     Ok(folder)
 }
