@@ -1,1 +1,264 @@
-//! Not written yet.
+//! The log: appending by group commit, reading ranges, and finding what other nodes appended.
+//!
+//! It may use the pool of `storage`, and passes arrays and outcome codes: every right to a log is decided in the SQL
+//! function `append`, nowhere here. What must always hold:
+//! - A caller is told `Stored` only after the commit, and exactly once. `outcome_unknown` says that it may be stored;
+//!   every other failure promises that it is not.
+//! - The commands of one log are stored in the order of the calls.
+//! - What was committed goes to the sink before its callers are answered, for each log in seq order and without holes in
+//!   one call. A user's log is written by the writers of many conversations: their calls may come out of order.
+//! - Nothing waits without a bound: see [`Config`].
+
+mod changes;
+mod command;
+mod content;
+mod metrics;
+mod queue;
+mod store;
+mod writer;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bowline_protocol::{Code, Epoch, Failure, LogId, Seq, wire};
+use serde::Deserialize;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_util::task::TaskTracker;
+
+pub use changes::{Change, Changes};
+pub use command::{Action, Command, Done, MEMBERS, Stored};
+
+use crate::deadline::Deadline;
+use crate::storage::{Fault, Pool};
+use crate::telemetry::Metrics;
+use metrics::LogMetrics;
+use queue::Queue;
+use writer::Writer;
+
+/// Entries of one aligned page.
+pub const PAGE: u64 = 128;
+/// Entries that one read returns at the most.
+pub const READ_ENTRIES: u64 = 1_024;
+
+/// Bounds of the writers. A command over a bound is refused at once with `overloaded`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Each has a queue, one connection while it has work, and one statement under way; a log belongs to one of them.
+    pub writers: usize,
+    pub batch_commands: usize,
+    pub batch_bytes: usize,
+    /// Commands that wait for one writer, and their bytes.
+    pub queue_commands: usize,
+    pub queue_bytes: usize,
+    /// How long a command may be expected to wait for its turn.
+    pub queue_time: Duration,
+    /// How often the change feed looks.
+    pub change_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            writers: 4,
+            batch_commands: 256,
+            batch_bytes: 1024 * 1024,
+            queue_commands: 8_192,
+            queue_bytes: 8 * 1024 * 1024,
+            queue_time: Duration::from_secs(1),
+            change_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Every log of the database. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+/// Entries of one log as they are now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Range {
+    /// Where the log ended when they were read.
+    pub as_of_seq: Seq,
+    /// Entries before this one are no longer kept.
+    pub first_seq: Seq,
+    /// In seq order.
+    pub entries: Vec<wire::Entry>,
+}
+
+/// What one batch stored in one log: dense, in seq order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    pub log: LogId,
+    pub entries: Vec<wire::Entry>,
+}
+
+struct Inner {
+    queues: Vec<Arc<Queue>>,
+    shared: Arc<Shared>,
+    writers: TaskTracker,
+    config: Config,
+}
+
+/// What the writers share.
+struct Shared {
+    pool: Pool,
+    epoch: AtomicU64,
+    sink: Box<dyn Fn(&Committed) + Send + Sync>,
+    metrics: LogMetrics,
+}
+
+impl Log {
+    /// Starts the writers on the current runtime. They end when the last clone is dropped, or by [`Log::close`].
+    ///
+    /// `sink` gets everything that this node commits. It is called by the writers and must not wait.
+    pub fn start(
+        pool: Pool,
+        config: Config,
+        metrics: &Metrics,
+        sink: impl Fn(&Committed) + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            pool,
+            epoch: AtomicU64::new(0),
+            sink: Box::new(sink),
+            metrics: LogMetrics::new(metrics),
+        });
+        let writers = TaskTracker::new();
+        let queues: Vec<_> = (0..config.writers.max(1)).map(|_| Arc::new(Queue::new(config.clone()))).collect();
+        for queue in &queues {
+            writers.spawn(Writer::new(queue.clone(), shared.clone()).run());
+        }
+        writers.close();
+        Self { inner: Arc::new(Inner { queues, shared, writers, config }) }
+    }
+
+    /// Stores a command, after all that were given for the same log before. Never waits. `done` is called exactly once:
+    /// at once if the command is refused for lack of room, else by a writer, at the latest when the deadline has passed.
+    pub fn append(&self, command: Command, deadline: Deadline, done: Done) {
+        match command.check() {
+            Ok(()) => self.inner.queue(command.log).push(command, deadline, done),
+            Err(failure) => done(Err(failure)),
+        }
+    }
+
+    /// The entries in (after, to], at most [`READ_ENTRIES`] of them, rendered as they are now. `not_found` if there is no
+    /// such log. Nothing is checked about who asks.
+    pub async fn read(&self, log: LogId, after: Seq, to: Seq, deadline: Deadline) -> Result<Range, Failure> {
+        let (after, to) = (after.min(i64::MAX as u64) as i64, to.min(i64::MAX as u64) as i64);
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&log.0, Type::UUID), (&after, Type::INT8), (&to, Type::INT8)];
+        self.range(store::RANGE, &parameters, deadline).await
+    }
+
+    /// The entries of several aligned pages (⌊seq/128⌋), in one statement.
+    pub async fn read_pages(&self, log: LogId, pages: &[u64], deadline: Deadline) -> Result<Range, Failure> {
+        if pages.len() as u64 * PAGE > READ_ENTRIES {
+            return Err(Failure::too_large("pages", READ_ENTRIES / PAGE));
+        }
+        let pages: Vec<i64> = pages.iter().map(|page| (*page).min(i64::MAX as u64 / PAGE - 1) as i64).collect();
+        self.range(store::PAGES, &[(&log.0, Type::UUID), (&pages, Type::INT8_ARRAY)], deadline).await
+    }
+
+    /// What any node commits from the first look on.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.clone())
+    }
+
+    /// The epoch that this node believes in: appends are refused with `epoch_changed` once the database has another one.
+    /// 0 until the first append or [`Log::current_epoch`].
+    pub fn epoch(&self) -> Epoch {
+        self.inner.shared.epoch()
+    }
+
+    /// Believes in a newer epoch: for when nothing that was read under the old one is kept any more.
+    pub fn adopt_epoch(&self, epoch: Epoch) {
+        self.inner.shared.epoch.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// The epoch in force in the database. The first one that this node hears of is the one that it believes in.
+    pub async fn current_epoch(&self, deadline: Deadline) -> Result<Epoch, Failure> {
+        let connection = self.pool().get(deadline).await?;
+        let epoch = store::current_epoch(&connection, deadline).await.map_err(|fault| failed_read(&fault))?;
+        self.inner.shared.learn_epoch(epoch);
+        Ok(epoch)
+    }
+
+    /// From where on a cursor of an older epoch can't be trusted in this log; `None` if nothing happened since.
+    pub async fn first_unsure_seq(
+        &self,
+        log: LogId,
+        cursor_epoch: Epoch,
+        deadline: Deadline,
+    ) -> Result<Option<Seq>, Failure> {
+        let connection = self.pool().get(deadline).await?;
+        store::first_unsure_seq(&connection, log, cursor_epoch, deadline).await.map_err(|fault| failed_read(&fault))
+    }
+
+    /// Takes no more commands (`unavailable`) and waits until those that wait have their outcome, no longer than the
+    /// deadline. Whether all have.
+    pub async fn close(&self, deadline: Deadline) -> bool {
+        self.inner.close();
+        tokio::time::timeout(deadline.left(), self.inner.writers.wait()).await.is_ok()
+    }
+
+    async fn range(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+        deadline: Deadline,
+    ) -> Result<Range, Failure> {
+        let connection = self.pool().get(deadline).await?;
+        let found = store::entries(&connection, sql, parameters, deadline).await.map_err(|fault| failed_read(&fault))?;
+        let (as_of_seq, first_seq, entries) = found.ok_or(Code::NotFound)?;
+        Ok(Range { as_of_seq, first_seq, entries })
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.inner.shared.pool
+    }
+
+    fn config(&self) -> &Config {
+        &self.inner.config
+    }
+}
+
+fn failed_read(fault: &Fault) -> Failure {
+    tracing::warn!(%fault, "the log can't be read");
+    fault.read()
+}
+
+impl Inner {
+    /// The same one for a log on every call, so that its order is kept.
+    fn queue(&self, log: LogId) -> &Queue {
+        let mut hasher = DefaultHasher::new();
+        log.hash(&mut hasher);
+        &self.queues[hasher.finish() as usize % self.queues.len()]
+    }
+
+    fn close(&self) {
+        for queue in &self.queues {
+            queue.close();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn epoch(&self) -> Epoch {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn learn_epoch(&self, epoch: Epoch) {
+        let _ = self.epoch.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire);
+    }
+}

@@ -1,1 +1,8 @@
+//! What the tests of several crates share: real databases, real servers.
+//!
+//! Tests are processes of their own that run at the same time, so nothing here lives in memory between them: what is
+//! shared is a database, made under an advisory lock by whoever comes first.
 
+mod database;
+
+pub use database::TestDatabase;
