@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 use names::Username;
 use passwords::{Hashers, Verdict};
 use refresh::{RefreshToken, Ruling};
-pub use tokens::{AccessToken, Identity, Tokens};
+pub use tokens::{AccessToken, External, Identity, KeySource, Tokens};
 
 /// Tries to put the next refresh token in place; each one that fails has seen another one succeed.
 const ROTATIONS: usize = 3;

@@ -40,11 +40,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let parsed = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| (Some(error.path().to_string()).filter(|path| path != "."), error.into_inner()));
-    let whole = parsed.and_then(|value| reader.end().map(|()| value).map_err(|error| (None, error)));
-    whole.map_err(|(field, error)| {
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner())
+    });
+    let whole = parsed.and_then(|value| reader.end().map(|()| value).map_err(|error| (String::new(), error)));
+    whole.map_err(|(path, error)| {
+        let message = error.to_string();
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let field = missing.map(str::to_owned).or(Some(path).filter(|path| error.is_data() && path != "."));
         let code = if error.is_data() { Code::Invalid } else { Code::Malformed };
-        Failure { message: Some(error.to_string()), field, ..Failure::new(code) }
+        Failure { field, message: Some(message), ..Failure::new(code) }
     })
 }

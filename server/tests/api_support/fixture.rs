@@ -1,0 +1,153 @@
+//! A whole HTTP server on a database of its own.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use bowline::accounts::{self, Accounts};
+use bowline::api::{self, Api, Socket};
+use bowline::limits::Rate;
+use bowline::storage::{self, Pool, migrate};
+use bowline::telemetry::Metrics;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) const SECRET: &str = "the secret of a server in a test";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// A fresh database on the server that `BOWLINE_TEST_DATABASE_URL` names; gone when dropped.
+pub(crate) struct Database {
+    server: String,
+    name: String,
+    pub(crate) url: String,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        let server = std::env::var("BOWLINE_TEST_DATABASE_URL").expect("BOWLINE_TEST_DATABASE_URL names a PostgreSQL");
+        let name = format!("api_{}", Uuid::now_v7().simple());
+        connect(&server).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        migrate::up(&url.as_str().into(), migrate::FILES).await.unwrap();
+        Self { server, name, url }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        // A thread, because the test's runtime may be in the middle of its end.
+        let dropped = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { connect(&server).await.batch_execute(&sql).await })
+        });
+        let _ = dropped.join();
+    }
+}
+
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) api: Api,
+    pub(crate) accounts: Accounts,
+    /// What became a WebSocket.
+    pub(crate) sockets: mpsc::UnboundedReceiver<Socket>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: JoinHandle<()>,
+    pub(crate) database: Database,
+    http: reqwest::Client,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.body[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.body)).to_owned()
+    }
+
+    /// The error's name and the field that it names.
+    pub(crate) fn error(&self) -> (&str, Option<&str>) {
+        let error = &self.body["error"];
+        (error["name"].as_str().unwrap_or_default(), error["field"].as_str())
+    }
+}
+
+/// No limit that a test does not ask for.
+pub(crate) fn roomy() -> (accounts::Config, api::Config) {
+    let mut accounts = accounts::Config::default();
+    accounts.tokens.secret = Some(SECRET.into());
+    let rate = Rate { burst: 1_000_000, interval_ms: 1 };
+    let api = api::Config { logins_per_address: rate, logins_per_name: rate, ..api::Config::default() };
+    (accounts, api)
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let (accounts, api) = roomy();
+        Self::with(accounts, api).await
+    }
+
+    pub(crate) async fn with(accounts: accounts::Config, api: api::Config) -> Self {
+        let database = Database::create().await;
+        let pool = Pool::new(&database.url.as_str().into(), &storage::Config::default()).unwrap();
+        let metrics = Metrics::default();
+        let accounts = Accounts::start(&accounts, None, pool.clone(), &metrics).unwrap();
+        let (given, sockets) = mpsc::unbounded_channel();
+        let adopt = Box::new(move |socket| drop(given.send(socket)));
+        let api = Api::new(api, accounts.clone(), pool, metrics, adopt);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(api::serve(listener, api.clone(), stop.clone()));
+        Self { address, api, accounts, sockets, stop, served, database, http: reqwest::Client::new() }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn send(&self, request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder) -> Answer {
+        let response = request(&self.http).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(|http| http.post(self.url(path)).json(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(|http| http.get(self.url(path)).bearer_auth(token)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, token: &str) -> Answer {
+        self.send(|http| http.delete(self.url(path)).bearer_auth(token)).await
+    }
+}
+
+/// Waits for a condition; the bound is for a test that fails.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "never came true: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
