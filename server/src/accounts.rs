@@ -31,7 +31,7 @@ pub use tokens::{AccessToken, External, Identity, KeySource, Tokens};
 const ROTATIONS: usize = 3;
 const DAY_S: u64 = 86_400;
 
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether anybody may make an account.

@@ -5,6 +5,7 @@ mod migrate;
 mod run;
 mod serve;
 mod show_config;
+mod token;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub use migrate::{MigrateCommand, migrate};
 pub use run::exit_code;
 pub use serve::{ServeArgs, serve};
 pub use show_config::show_config;
+pub use token::{TokenArgs, token};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +25,7 @@ Examples:
   bowline serve --listen 127.0.0.1:0         serve on a free port, which is printed
   DATABASE_URL=postgres://bowline@db/bowline bowline serve --listen 0.0.0.0:8080
   bowline migrate status                     what the database has and what it lacks
+  bowline token --name ada                   an access token for an account
   bowline --config /etc/bowline.toml config  check a configuration, and show what is in force
 
 Every key of the configuration can be set in the file (section [database], max_connections = 15), in the environment
@@ -47,6 +50,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Bring the database's schema up to date, take it back, or show where it is
     Migrate(MigrateArgs),
+    /// Make an access token, for trying things out or for a program of one's own
+    Token(TokenArgs),
     /// Check the configuration and print what is in force, secrets hidden
     Config,
     /// How the server starts PostgreSQL; not for people

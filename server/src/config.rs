@@ -31,6 +31,7 @@ pub const HIDDEN: &str = "(hidden)";
 pub struct Config {
     pub http: Http,
     pub database: crate::storage::Config,
+    pub accounts: crate::accounts::Config,
     pub limits: Limits,
     pub logging: Logging,
 }

@@ -13,6 +13,7 @@ mod fault;
 pub mod migrate;
 mod pool;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -53,6 +54,11 @@ impl Storage {
         &self.pool
     }
 
+    /// Where a server with an embedded database keeps what is its own, such as the key of its tokens.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.embedded.as_ref().map(Embedded::data_dir)
+    }
+
     /// Ends when the embedded database has ended by itself, with how; never for a configured one, which may come back.
     pub fn died(&self) -> impl Future<Output = String> + Send + 'static {
         let ended = self.embedded.as_ref().map(Embedded::ended);
@@ -88,6 +94,10 @@ impl Reached {
             return Ok(Self { direct_url: url.clone(), url, embedded: None });
         }
         Self::start(config).await
+    }
+
+    pub fn url(&self) -> &SecretString {
+        &self.url
     }
 
     /// A session of one's own with PostgreSQL.
