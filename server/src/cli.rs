@@ -1,6 +1,7 @@
 //! The command line: what a person or an init system runs. Reads the configuration, starts the one thing that was asked
 //! for, and says in words what went wrong.
 
+mod epoch;
 mod migrate;
 mod run;
 mod serve;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Loaded, Sources};
 use crate::storage::embedded::ChildArgs;
+pub use epoch::{EpochArgs, epoch};
 pub use migrate::{MigrateCommand, migrate};
 pub use run::exit_code;
 pub use serve::{ServeArgs, serve};
@@ -50,6 +52,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Bring the database's schema up to date, take it back, or show where it is
     Migrate(MigrateArgs),
+    /// What to do after the database was restored
+    Epoch(EpochArgs),
     /// Make an access token, for trying things out or for a program of one's own
     Token(TokenArgs),
     /// Check the configuration and print what is in force, secrets hidden

@@ -9,6 +9,7 @@
 
 mod config;
 pub mod embedded;
+pub mod epoch;
 mod fault;
 pub mod migrate;
 mod pool;
