@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bowline_protocol::{Code, Epoch, Failure, LogId, Seq, wire};
 use serde::Deserialize;
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_util::task::TaskTracker;
 
@@ -213,7 +214,8 @@ impl Log {
         deadline: Deadline,
     ) -> Result<Range, Failure> {
         let connection = self.pool().get(deadline).await?;
-        let found = store::entries(&connection, sql, parameters, deadline).await.map_err(|fault| failed_read(&fault))?;
+        let found =
+            store::entries(&connection, sql, parameters, deadline).await.map_err(|fault| failed_read(&fault))?;
         let (as_of_seq, first_seq, entries) = found.ok_or(Code::NotFound)?;
         Ok(Range { as_of_seq, first_seq, entries })
     }
@@ -225,6 +227,13 @@ impl Log {
     fn config(&self) -> &Config {
         &self.inner.config
     }
+}
+
+/// Begins the next epoch, after a restore; run by an operator, while nodes may be serving. Takes as long as it takes.
+pub async fn bump_epoch(client: &Client) -> Result<Epoch, tokio_postgres::Error> {
+    client.batch_execute("SET statement_timeout = 0").await?;
+    let row = client.query_one("SELECT bump_epoch()", &[]).await?;
+    Ok(row.try_get::<_, i64>(0)? as Epoch)
 }
 
 fn failed_read(fault: &Fault) -> Failure {

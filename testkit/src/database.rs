@@ -100,7 +100,8 @@ async fn migrate(url: &str) -> anyhow::Result<()> {
 
 async fn drop_old_clones(admin: &Client) -> anyhow::Result<()> {
     let oldest = now()?.saturating_sub(KEEP_CLONES).as_secs();
-    for row in admin.query("SELECT datname::text FROM pg_database WHERE datname LIKE 'bowline\\_test\\_%'", &[]).await? {
+    for row in admin.query("SELECT datname::text FROM pg_database WHERE datname LIKE 'bowline\\_test\\_%'", &[]).await?
+    {
         let name: String = row.get(0);
         let made = name.split('_').nth(2).and_then(|seconds| seconds.parse::<u64>().ok());
         if made.is_some_and(|made| made < oldest) {
@@ -112,7 +113,8 @@ async fn drop_old_clones(admin: &Client) -> anyhow::Result<()> {
 }
 
 fn state_of_migrations(sql: &str) -> anyhow::Result<u64> {
-    let mut files = std::fs::read_dir(migrations())?.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut files =
+        std::fs::read_dir(migrations())?.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<_>>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
     let mut hasher = DefaultHasher::new();

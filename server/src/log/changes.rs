@@ -61,7 +61,8 @@ impl Position {
     fn read(snapshot: &str) -> Option<Self> {
         let mut parts = snapshot.split(':').skip(1);
         let xmax = parts.next()?.parse().ok()?;
-        let xip = parts.next()?.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
+        let xip =
+            parts.next()?.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
         Some(Self { xmax, xip })
     }
 }

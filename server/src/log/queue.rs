@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bowline_protocol::{Code, Failure, LogId, Seq};
 use tokio::sync::Notify;
 
+use super::Config;
 use super::command::{Command, Done};
 use super::store::Input;
-use super::Config;
 use crate::deadline::Deadline;
 
 /// A batch is composed from this many times its size at the most, so that a log whose commands must wait for each other
@@ -53,13 +53,8 @@ pub(super) struct Batch {
 
 impl Queue {
     pub(super) fn new(config: Config) -> Self {
-        let waiting = Waiting {
-            commands: VecDeque::new(),
-            bytes: 0,
-            taken_at: None,
-            batch_time: Duration::ZERO,
-            closed: false,
-        };
+        let waiting =
+            Waiting { commands: VecDeque::new(), bytes: 0, taken_at: None, batch_time: Duration::ZERO, closed: false };
         Self { waiting: Mutex::new(waiting), came: Notify::new(), config }
     }
 
@@ -110,8 +105,7 @@ impl Queue {
             if !waiting.commands.iter().any(|command| command.caller.deadline.passed()) {
                 return;
             }
-            let (late, rest) =
-                waiting.commands.drain(..).partition(|command: &Waits| command.caller.deadline.passed());
+            let (late, rest) = waiting.commands.drain(..).partition(|command: &Waits| command.caller.deadline.passed());
             waiting.commands = rest;
             let freed: usize = late.iter().map(|command: &Waits| command.weight).sum();
             waiting.bytes -= freed;

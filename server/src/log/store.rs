@@ -49,9 +49,8 @@ pub(super) async fn append(
     logs.extend(commands().flat_map(Command::named));
     let logs: Vec<Uuid> = logs.into_iter().collect();
     // PostgreSQL counts from 1. Every command's log is among them.
-    let log_at: Vec<i32> = commands()
-        .map(|command| logs.binary_search(&command.log.0).map_or(0, |at| at as i32 + 1))
-        .collect();
+    let log_at: Vec<i32> =
+        commands().map(|command| logs.binary_search(&command.log.0).map_or(0, |at| at as i32 + 1)).collect();
     let senders: Vec<Uuid> = commands().map(|command| command.sender.0).collect();
     let sender_kinds: Vec<i16> = commands().map(|command| command.sender_kind as i16).collect();
     let clients: Vec<Uuid> = commands().map(|command| command.client_id.0).collect();
