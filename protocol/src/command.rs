@@ -48,7 +48,8 @@ pub enum Command {
     },
     List {
         limit: u64,
-        after: Option<LogId>,
+        /// Last activity and id of the last item of the page before.
+        after: Option<(i64, LogId)>,
     },
     Members {
         log: LogId,
@@ -165,7 +166,7 @@ impl Command {
                 let check = Checker::new("conversation_list", limits);
                 Ok(Self::List {
                     limit: check.page("limit", l.limit, MAX_PAGE)?,
-                    after: check.optional_id("after_log_id", l.after_log_id.as_deref(), LogId::from_wire)?,
+                    after: check.after(l.after_log_id.as_deref(), l.after_at_ms)?,
                 })
             }
             Kind::ConversationMembers(m) => {

@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use changes::{Change, Changes};
 pub use command::{Action, Command, Done, MEMBERS, Stored};
+pub use content::message;
 
 use crate::deadline::Deadline;
 use crate::storage::{Fault, Pool};

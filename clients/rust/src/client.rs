@@ -254,10 +254,12 @@ impl Client {
         }
     }
 
-    /// A page of this user's conversations, newest activity first, after the one named.
-    pub async fn list(&self, limit: u64, after: Option<LogId>) -> Result<wire::Conversations, Error> {
-        let after_log_id = after.map(LogId::to_wire);
-        match self.ask(Ask::ConversationList(wire::ConversationList { limit, after_log_id })).await? {
+    /// A page of this user's conversations, newest activity first, after the last one of the page before.
+    pub async fn list(&self, limit: u64, after: Option<&wire::Head>) -> Result<wire::Conversations, Error> {
+        let after_log_id = after.map(|head| head.log_id.clone());
+        let after_at_ms = after.map(|head| head.last_at_ms);
+        let list = wire::ConversationList { limit, after_log_id, after_at_ms };
+        match self.ask(Ask::ConversationList(list)).await? {
             Reply::Conversations(conversations) => Ok(conversations),
             _ => Err(Error::Unexpected),
         }

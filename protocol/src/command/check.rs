@@ -32,6 +32,15 @@ impl<'a> Checker<'a> {
         bytes.map(|b| self.id(field, b, read)).transpose()
     }
 
+    /// The item that a page starts after: its id and its time, or neither.
+    pub(super) fn after(&self, log: Option<&[u8]>, at_ms: Option<i64>) -> Result<Option<(i64, LogId)>, Failure> {
+        match (self.optional_id("after_log_id", log, LogId::from_wire)?, at_ms) {
+            (Some(log), Some(at_ms)) => Ok(Some((at_ms, log))),
+            (None, None) => Ok(None),
+            _ => Err(self.invalid("after_at_ms", "goes with after_log_id")),
+        }
+    }
+
     pub(super) fn log(&self, bytes: &[u8]) -> Result<LogId, Failure> {
         self.id("log_id", bytes, LogId::from_wire)
     }
@@ -219,6 +228,12 @@ mod tests {
                 None,
             ),
             (format!(r#""edit":{{{IDS},"body":"x"}}"#), Code::Invalid, "edit.target_seq", None),
+            (
+                format!(r#""conversation_list":{{"after_log_id":"{USER}1"}}"#),
+                Code::Invalid,
+                "conversation_list.after_at_ms",
+                None,
+            ),
             (format!(r#""react":{{{IDS},"target_seq":1}}"#), Code::Invalid, "react.emoji", None),
             (format!(r#""conversation_add":{{{IDS}}}"#), Code::Invalid, "conversation_add.user_ids", None),
             (

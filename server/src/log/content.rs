@@ -101,6 +101,13 @@ impl Attrs {
     }
 }
 
+/// A message from the columns `body` and `attrs` of its row.
+pub fn message(body: Option<String>, attrs: Option<serde_json::Value>) -> wire::Message {
+    // What `append` wrote can be read; a row that something else wrote keeps its text.
+    let attrs: Attrs = attrs.and_then(|attrs| serde_json::from_value(attrs).ok()).unwrap_or_default();
+    attrs.into_message(body)
+}
+
 /// The content of an entry of this kind on the wire. `body` is the message's own, or of the message that an edit made
 /// as it is now. A kind that this version does not know has none, and a reader passes over it.
 pub(super) fn content(of_kind: i16, target_seq: Seq, body: Option<String>, attrs: Attrs) -> Option<Content> {

@@ -124,7 +124,7 @@ pub enum Ask {
         id: u64,
         user: UserId,
         limit: u64,
-        after: Option<LogId>,
+        after: Option<(i64, LogId)>,
     },
     Members {
         id: u64,

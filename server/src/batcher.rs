@@ -1,0 +1,164 @@
+//! Requests that meet in one statement.
+//!
+//! A request waits [`LINGER`] for others. When many come (a node's users all reconnect), batches fill in any case, and
+//! waiting [`STORM_LINGER`] makes an eighth of the statements of them; nobody feels 50 ms there. A batch also takes what
+//! arrives while all [`STATEMENTS`] are running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_protocol::{Code, Failure};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::deadline::Deadline;
+
+/// Requests in one statement.
+const BATCH: usize = 256;
+/// The sum of the requests' weights in one statement; one that weighs more alone goes alone.
+const BATCH_WEIGHT: usize = 16 * 1024;
+const LINGER: Duration = Duration::from_millis(5);
+const STORM_LINGER: Duration = Duration::from_millis(50);
+/// So many within [`LINGER`] are a storm.
+const STORM: usize = 16;
+/// Statements of one kind at a time, so that a storm leaves connections to the others.
+const STATEMENTS: usize = 3;
+/// Requests that wait to be gathered; one more is `overloaded`.
+const QUEUE: usize = 4_096;
+const OVERLOADED_RETRY_AFTER_MS: u64 = 1_000;
+
+/// Where requests of one kind meet, so that many of them cost one statement. Cheap to clone; ends when the last clone is dropped.
+pub struct Batcher<Q, A> {
+    queue: mpsc::Sender<Job<Q, A>>,
+}
+
+/// One request of a batch.
+pub struct Job<Q, A> {
+    pub asked: Q,
+    pub deadline: Deadline,
+    answer: oneshot::Sender<Result<A, Failure>>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
+    /// `run` answers every job of the batches that it is given; a job that it drops is answered with `internal`.
+    pub fn start<F, Running>(weight: fn(&Q) -> usize, run: F) -> Self
+    where
+        F: Fn(Vec<Job<Q, A>>) -> Running + Send + 'static,
+        Running: Future<Output = ()> + Send + 'static,
+    {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(Gatherer { jobs, held: None, weight }.work(run));
+        Self { queue }
+    }
+
+    /// The answer to one request, by its deadline.
+    pub async fn ask(&self, asked: Q, deadline: Deadline) -> Result<A, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Job { asked, deadline, answer })
+            .map_err(|_| Failure::retry_after(Code::Overloaded, OVERLOADED_RETRY_AFTER_MS))?;
+        match timeout_at(deadline.instant().into(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Code::Internal.into()),
+            Err(_) => Err(Code::DeadlineExceeded.into()),
+        }
+    }
+}
+
+impl<Q, A> Clone for Batcher<Q, A> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<Q, A> Job<Q, A> {
+    pub fn answer(self, result: Result<A, Failure>) {
+        // Nobody hears it: he did not wait that long.
+        let _ = self.answer.send(result);
+    }
+
+    /// Nobody waits for the answer any more.
+    fn given_up(&self) -> bool {
+        self.answer.is_closed() || self.deadline.passed()
+    }
+}
+
+/// By when a statement for all of these is of use.
+pub fn latest<Q, A>(jobs: &[Job<Q, A>]) -> Option<Deadline> {
+    jobs.iter().map(|job| job.deadline).max()
+}
+
+struct Gatherer<Q, A> {
+    jobs: mpsc::Receiver<Job<Q, A>>,
+    /// Taken from the queue, but too heavy for the batch before.
+    held: Option<Job<Q, A>>,
+    weight: fn(&Q) -> usize,
+}
+
+/// A batch being gathered.
+struct Batch<Q, A> {
+    jobs: Vec<Job<Q, A>>,
+    weight: usize,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Gatherer<Q, A> {
+    async fn work<F, Running>(mut self, run: F)
+    where
+        F: Fn(Vec<Job<Q, A>>) -> Running,
+        Running: Future<Output = ()> + Send + 'static,
+    {
+        let running = Arc::new(Semaphore::new(STATEMENTS));
+        loop {
+            let first = match self.held.take() {
+                Some(job) => job,
+                None => match self.jobs.recv().await {
+                    Some(job) => job,
+                    None => return,
+                },
+            };
+            let batch = self.gather(first).await;
+            let Ok(permit) = running.clone().acquire_owned().await else { return };
+            let mut jobs = self.fill(batch).jobs;
+            jobs.retain(|job| !job.given_up());
+            if !jobs.is_empty() {
+                tokio::spawn(hold(permit, run(jobs)));
+            }
+        }
+    }
+
+    async fn gather(&mut self, first: Job<Q, A>) -> Batch<Q, A> {
+        let began = Instant::now();
+        let mut batch = Batch { weight: (self.weight)(&first.asked), jobs: vec![first] };
+        while batch.jobs.len() < BATCH && self.held.is_none() {
+            let linger = if batch.jobs.len() < STORM { LINGER } else { STORM_LINGER };
+            match timeout_at(began + linger, self.jobs.recv()).await {
+                Ok(Some(job)) => self.take(&mut batch, job),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        batch
+    }
+
+    /// What came while the batch waited for its turn.
+    fn fill(&mut self, mut batch: Batch<Q, A>) -> Batch<Q, A> {
+        while batch.jobs.len() < BATCH && self.held.is_none() {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            self.take(&mut batch, job);
+        }
+        batch
+    }
+
+    fn take(&mut self, batch: &mut Batch<Q, A>, job: Job<Q, A>) {
+        let weight = (self.weight)(&job.asked);
+        if batch.weight + weight > BATCH_WEIGHT {
+            self.held = Some(job);
+        } else {
+            batch.weight += weight;
+            batch.jobs.push(job);
+        }
+    }
+}
+
+async fn hold(_permit: OwnedSemaphorePermit, running: impl Future<Output = ()>) {
+    running.await;
+}
