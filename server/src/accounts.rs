@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::ensure;
-use bowline_protocol::{Code, Failure, SessionId, UserId};
+use bowline_protocol::wire::SenderKind;
+use bowline_protocol::{ClientId, Code, Failure, SessionId, UserId};
 use secrecy::SecretString;
+use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
+use crate::log::{Action, Command, Log};
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
 use names::Username;
@@ -105,6 +108,7 @@ pub struct Accounts {
 
 struct Inner {
     pool: Pool,
+    log: Log,
     hashers: Hashers,
     tokens: Tokens,
     registration: bool,
@@ -113,10 +117,17 @@ struct Inner {
 
 impl Accounts {
     /// Reads or makes the keys of tokens and starts the hashing threads.
-    pub fn start(config: &Config, data_dir: Option<&Path>, pool: Pool, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn start(
+        config: &Config,
+        data_dir: Option<&Path>,
+        pool: Pool,
+        log: Log,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         ensure!((3_600..=400 * DAY_S).contains(&config.session_s), "accounts.session_s: 3600 to {}", 400 * DAY_S);
         let inner = Inner {
             pool,
+            log,
             hashers: Hashers::start(&config.passwords, metrics)?,
             tokens: Tokens::open(&config.tokens, data_dir)?,
             registration: config.registration,
@@ -232,7 +243,8 @@ impl Accounts {
         Err(Failure::retry_after(Code::Overloaded, 100))
     }
 
-    /// Ends one of the user's sessions, or all of them: no token of theirs connects or refreshes any more.
+    /// Ends one of the user's sessions, or all of them, by an entry in his log: no token of theirs connects or refreshes
+    /// any more, and their sockets close as the entry reaches them.
     ///
     /// # Errors
     /// `not_found` when he has no such session.
@@ -247,7 +259,16 @@ impl Accounts {
     }
 
     async fn revoke(&self, user: UserId, session: Option<SessionId>, deadline: Deadline) -> Result<(), Failure> {
-        store::revoke(&self.inner.pool, user, session, deadline).await
+        let command = Command {
+            log: user.log(),
+            sender: user,
+            sender_kind: SenderKind::User,
+            client_id: ClientId::new(),
+            action: Action::RevokeSession(session),
+        };
+        let (told, stored) = oneshot::channel();
+        self.inner.log.append(command, deadline, Box::new(|result| drop(told.send(result))));
+        stored.await.unwrap_or_else(|_| Err(Code::Internal.into())).map(drop)
     }
 
     /// Checks verified tokens against revocation, in one statement: an answer for each, in order. The user, its log and

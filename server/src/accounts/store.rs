@@ -172,20 +172,6 @@ pub(super) async fn rotate(
     Ok(!rows.is_empty())
 }
 
-/// Ends one of the user's sessions, or all.
-pub(super) async fn revoke(pool: &Pool, user: UserId, session: Option<SessionId>, by: Deadline) -> Result<(), Failure> {
-    write(
-        pool,
-        "WITH s AS (UPDATE sessions SET revoked_at = now()
-                    WHERE user_id = $1 AND revoked_at IS NULL AND ($2 IS NULL OR id = $2))
-         UPDATE users SET sessions_revoked_before = now() WHERE id = $1 AND $2 IS NULL",
-        &[(&user.0, Type::UUID), (&session.map(|s| s.0), Type::UUID)],
-        by,
-    )
-    .await
-    .map(drop)
-}
-
 /// The user's sessions that are not over, the one used last first.
 pub(super) async fn sessions(pool: &Pool, user: UserId, by: Deadline) -> Result<Vec<SessionInfo>, Failure> {
     let rows = read(
