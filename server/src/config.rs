@@ -6,10 +6,10 @@
 //!
 //! To add a room: a field in [`Config`] named after its section, and a line in [`Config::validate`].
 
-mod http;
 mod invalid;
 mod limits;
 mod logging;
+pub mod millis;
 mod sources;
 
 use std::path::PathBuf;
@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use bowline_protocol::limits::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use http::Http;
 pub use invalid::Invalid;
 pub use logging::{Format, Logging};
 pub use sources::{Loaded, Problems, Sources};
@@ -29,9 +28,11 @@ pub const HIDDEN: &str = "(hidden)";
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    pub http: Http,
+    pub http: crate::api::Config,
     pub database: crate::storage::Config,
     pub accounts: crate::accounts::Config,
+    pub log: crate::log::Config,
+    pub wire: crate::wire::Config,
     pub limits: Limits,
     pub logging: Logging,
 }
@@ -40,7 +41,10 @@ impl Config {
     /// Every value that has the right type and still is not allowed.
     pub fn validate(&self) -> Vec<Invalid> {
         let sections = [
+            ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("log", self.log.validate()),
+            ("wire", self.wire.validate()),
             ("limits", limits::validate(&self.limits)),
             ("logging", self.logging.validate()),
         ];

@@ -199,12 +199,12 @@ pub(super) async fn sessions(pool: &Pool, user: UserId, by: Deadline) -> Result<
 
 /// Whether each may come in. Makes what the first sight of an outside issuer's token needs: the user, its log's head and
 /// the session; what such a user's sessions left behind is cleared when another one begins.
-pub(super) async fn admit(pool: &Pool, arrivals: &[Arrival<'_>], deadline: Deadline) -> Result<Vec<bool>, Failure> {
+pub(super) async fn admit(pool: &Pool, arrivals: &[&Arrival], deadline: Deadline) -> Result<Vec<bool>, Failure> {
     let users: Vec<Uuid> = arrivals.iter().map(|a| a.identity.user.0).collect();
     let sessions: Vec<Uuid> = arrivals.iter().map(|a| a.identity.session.0).collect();
     let issued_at_ms: Vec<i64> = arrivals.iter().map(|a| a.identity.issued_at_ms).collect();
     let expires_at_ms: Vec<i64> = arrivals.iter().map(|a| a.identity.expires_at_ms).collect();
-    let names: Vec<&str> = arrivals.iter().map(|a| a.client_name).collect();
+    let names: Vec<&str> = arrivals.iter().map(|a| a.client_name.as_str()).collect();
     let rows = write(
         pool,
         "WITH judged AS MATERIALIZED (

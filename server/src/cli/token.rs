@@ -12,6 +12,7 @@ use super::run::{now_ms, runtime, start_logging};
 use crate::accounts::{Accounts, Tokens};
 use crate::config::Config;
 use crate::deadline::Deadline;
+use crate::log::Log;
 use crate::storage::{Pool, Reached, embedded};
 use crate::telemetry::Metrics;
 
@@ -59,7 +60,9 @@ async fn find(name: &str, config: &Config, data_dir: Option<&Path>) -> anyhow::R
     let reached = Reached::for_operator(&config.database).await?;
     let found = async {
         let pool = Pool::new(reached.url(), &config.database)?;
-        let accounts = Accounts::start(&config.accounts, data_dir, pool, &Metrics::default())?;
+        let metrics = Metrics::default();
+        let log = Log::start(pool.clone(), config.log.clone(), &metrics, |_| {});
+        let accounts = Accounts::start(&config.accounts, data_dir, pool, log, &metrics)?;
         accounts.find(name, Deadline::after(LOOK_UP)).await.with_context(|| format!("looking up the account {name}"))
     };
     let found = found.await;

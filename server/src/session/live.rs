@@ -55,14 +55,13 @@ impl Live {
                 Ok(kind) => reply(id, kind, out),
                 Err(failure) => fail(id, failure, out),
             },
-            Outcome::Attached { id, result } => match result {
-                Ok(attachment) => {
+            Outcome::Attached { id, result } => {
+                if let Ok(attachment) = &result {
                     self.user_as_of_seq = attachment.user_as_of_seq;
-                    self.replay.attached(id, &self.identity, attachment, cx, out);
                 }
-                Err(failure) => self.replay.failed(id, failure, out),
-            },
-            Outcome::AttachedOne { result } => self.replay.attached_one(result, cx, out),
+                self.replay.attached(id, self.identity.user, result, cx, out);
+            }
+            Outcome::AttachedOne { id, result } => self.replay.attached_one(id, result, cx, out),
             Outcome::Heads { result } => self.replay.heads(result, out),
             Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
             Outcome::Connected { .. } => {}
@@ -130,7 +129,7 @@ impl Live {
 
     fn attach_one(&self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
         let after_seq = joined_seq.saturating_sub(1);
-        out.push(Action::Ask(Ask::AttachOne { user: self.user(), log, after_seq }));
+        out.push(Action::Ask(Ask::AttachOne { id: None, user: self.user(), log, after_seq }));
     }
 
     pub(super) fn drained(&mut self, out: &mut Vec<Action>) {
