@@ -145,7 +145,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
                 append,
                 &[&log, &user, &uuid::Uuid::new_v4()],
                 1,
-                &["entries_client_id", "epochs_pkey", "heads_pkey", "membership_user"],
+                &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
                 80,
             ),
             (
