@@ -13,6 +13,7 @@ mod changes;
 mod command;
 mod content;
 mod metrics;
+mod plans;
 mod queue;
 mod store;
 mod writer;
