@@ -4,7 +4,8 @@
 //! `section.name` is `BOWLINE_SECTION_NAME` in the environment. Everything wrong is found before anything is bound, and
 //! each message names the key, its value, where that came from and what is allowed.
 //!
-//! To add a room: a field in [`Config`] named after its section, and a line in [`Config::validate`].
+//! To add a room: derive `Serialize` beside `Deserialize` on its `Config`, with [`hidden`] on what is secret; then a field
+//! in [`Config`], named as its section is to be, and a line in [`Config::validate`]. Keys of any depth follow by themselves.
 
 mod invalid;
 mod limits;

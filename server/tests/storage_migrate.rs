@@ -63,7 +63,7 @@ async fn an_index_left_half_built_is_built_again() {
     let url = url(&database);
     let (table, index) = FILES.split_at(2);
     migrate::up(&url, table).await.unwrap();
-    let client = database.admin_on_it().await;
+    let client = &database.admin;
     // As an interrupted `CREATE INDEX CONCURRENTLY` leaves it.
     client
         .batch_execute(
