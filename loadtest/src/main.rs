@@ -3,10 +3,12 @@
 //!
 //! - [`chat`] replays a transcript and compares what every reader saw with it; [`check`] is the comparison.
 //! - [`sends`] and [`idle`] measure, over sockets of [`raw`] that cost little on this side.
+//! - [`faults`] chats while servers are killed, and checks that every promise held.
 //! - [`people`] gives the users, [`report`] and [`progress`] speak, [`probe`] and [`process`] measure the machine.
 
 mod chat;
 mod check;
+mod faults;
 mod idle;
 mod options;
 mod people;
@@ -36,6 +38,8 @@ enum Scenario {
     Chat(chat::Args),
     /// Durable sends at a rate: how long until they are committed, beside what the disk itself takes
     Sends(sends::Args),
+    /// Chat while servers are killed, and check that every promise held (told what to do by `cargo xtask faults`)
+    Faults(faults::Args),
     /// Many sockets that mostly wait: memory a socket, and exact delivery
     Idle(idle::Args),
 }
@@ -56,6 +60,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().scenario {
         Scenario::Chat(args) => chat::run(args).await,
         Scenario::Sends(args) => sends::run(args).await,
+        Scenario::Faults(args) => faults::run(args).await,
         Scenario::Idle(args) => idle::run(args).await,
     };
     match outcome {

@@ -60,6 +60,9 @@ pub(crate) enum Plant {
     Delivered,
 }
 
+const DAMAGE: &str = "DELETE FROM entries WHERE (log_id, seq) IN \
+    (SELECT log_id, seq FROM entries JOIN heads USING (log_id) WHERE body IS NOT NULL AND seq < last_seq ORDER BY random() LIMIT 1)";
+
 /// The longest that servers and clients may take to be whole again after a kill.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -106,7 +109,7 @@ fn run_built(options: &Options) -> anyhow::Result<()> {
     load.ask("rest", "resting")?;
     if options.plant == Some(Plant::Stored) {
         let database = database.as_ref().context("--plant stored needs --nodes, not --embedded")?;
-        database.query("DELETE FROM entries WHERE (log_id, seq) IN (SELECT log_id, seq FROM entries WHERE body IS NOT NULL ORDER BY random() LIMIT 1)")?;
+        database.query(DAMAGE)?;
         // What was damaged behind their backs must not be served from memory.
         nodes.restart_all()?;
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use bowline_protocol::{ClientId, LogId, Seq};
+use bowline_client::protocol::{ClientId, LogId, Seq};
 
 /// A send that its writer was told is stored.
 #[derive(Clone, Debug)]

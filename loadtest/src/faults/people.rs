@@ -123,7 +123,7 @@ impl People {
         format!("{acked} of {sends} sends acked, {reconnects} reconnections")
     }
 
-    /// Every log from its beginning, by someone who knows nothing yet.
+    /// Every log from its beginning, by someone who knows nothing yet. What has not come after a while is not there.
     pub(super) async fn read_afresh(&self) -> anyhow::Result<BTreeMap<LogId, Vec<Seen>>> {
         let first = &self.all[0];
         let login = Accounts::new(&first.url)?.log_in(&first.name, PASSWORD).await?;
@@ -131,9 +131,10 @@ impl People {
         let (client, events) = reader.connect(Codec::Proto)?;
         tokio::spawn(remember(events, reader.memory.clone()));
         let heads = self.heads();
-        reader.memory.until(|kept| heads.iter().all(|(log, head)| kept.reached(*log) >= *head)).await;
+        let whole = reader.memory.until(|kept| heads.iter().all(|(log, head)| kept.reached(*log) >= *head));
+        let _ = tokio::time::timeout(Duration::from_secs(20), whole).await;
         client.close().await;
-        Ok(reader.memory.with(|kept| std::mem::take(&mut kept.seen)))
+        Ok(reader.memory.with(|kept| self.conversations(kept)))
     }
 
     /// What everyone tells, and what was broken before anything is compared.
@@ -145,10 +146,15 @@ impl People {
                 let acked =
                     |s: &Sent| Some(Acked { log: s.log, client_id: s.client_id, seq: s.acked?, body: s.body.clone() });
                 let acked = kept.sends.iter().filter_map(acked).collect();
-                Witness { name: person.name.clone(), acked, seen: kept.seen.clone() }
+                Witness { name: person.name.clone(), acked, seen: self.conversations(kept) }
             })
         });
         (witnesses.collect(), broken)
+    }
+
+    /// What was read of them; the log of a user is his own, and nobody to compare it with.
+    fn conversations(&self, kept: &Kept) -> BTreeMap<LogId, Vec<Seen>> {
+        kept.seen.iter().filter(|(log, _)| self.logs.contains(log)).map(|(log, seen)| (*log, seen.clone())).collect()
     }
 
     /// The last seq of each log that anyone was told of.
