@@ -26,6 +26,7 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
             return write(live, id, WriteKind::Mute { log, client_id, muted }, out);
         }
         Command::Revoke { client_id, session } => {
+            live.begin_revoking(id);
             return write(live, id, WriteKind::Revoke { client_id, session }, out);
         }
         Command::Refresh { access_token } => Ask::Refresh { id, access_token },
