@@ -112,6 +112,8 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = tokio_util::task::TaskTracker::new();
         tasks.spawn(follower.run(log.clone(), shards.clone(), stop.clone()));
+        let (keys, stopped) = (accounts.clone(), stop.clone());
+        tasks.spawn(async move { keys.tokens().watch(stopped).await });
         let adopting = shards.clone();
         let adopt = Box::new(move |socket| adopt(&adopting, socket));
         let api = Api::new(config.http.clone(), accounts, pool.clone(), metrics, adopt);
