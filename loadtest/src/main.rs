@@ -1,1 +1,74 @@
-fn main() {}
+//! `bowline-loadtest`: real sockets against a real server. Each scenario says what it saw, and fails when that is not
+//! what it must be.
+//!
+//! - [`chat`] replays a transcript and compares what every reader saw with it; [`check`] is the comparison.
+//! - [`sends`] and [`idle`] measure, over sockets of [`raw`] that cost little on this side.
+//! - [`faults`] chats while servers are killed, and checks that every promise held.
+//! - [`people`] gives the users, [`report`] and [`progress`] speak, [`probe`] and [`process`] measure the machine.
+
+mod chat;
+mod check;
+mod faults;
+mod idle;
+mod options;
+mod people;
+mod probe;
+mod process;
+mod progress;
+mod raw;
+mod report;
+mod sends;
+mod transcript;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load, replay and checking of a Bowline server over real sockets.
+#[derive(Parser)]
+#[command(name = "bowline-loadtest", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Replay a transcript as real conversations, cut sockets, and compare what every reader saw with it
+    Chat(chat::Args),
+    /// Durable sends at a rate: how long until they are committed, beside what the disk itself takes
+    Sends(sends::Args),
+    /// Chat while servers are killed, and check that every promise held (told what to do by `cargo xtask faults`)
+    Faults(faults::Args),
+    /// Many sockets that mostly wait: memory a socket, and exact delivery
+    Idle(idle::Args),
+}
+
+/// What a scenario came to.
+enum Outcome {
+    Good,
+    /// It ran, and what it saw is not what it must be.
+    Bad,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match Cli::parse().scenario {
+        Scenario::Chat(args) => chat::run(args).await,
+        Scenario::Sends(args) => sends::run(args).await,
+        Scenario::Faults(args) => faults::run(args).await,
+        Scenario::Idle(args) => idle::run(args).await,
+    };
+    match outcome {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -40,7 +40,6 @@ CREATE TABLE membership (
     muted           boolean  NOT NULL DEFAULT false,
     PRIMARY KEY (conversation_id, user_id, joined_seq)
 );
-CREATE UNIQUE INDEX membership_current ON membership (conversation_id, user_id) WHERE left_seq IS NULL;
 CREATE INDEX membership_user ON membership (user_id, conversation_id);
 
 -- How far each member has read. Unread = heads.last_message_no - message_no. State, not history: it only moves forward.

@@ -92,7 +92,12 @@ CREATE FUNCTION append(
 RETURNS TABLE (
     ord integer, outcome smallint, caused boolean, log_id uuid, seq bigint, message_no bigint, version bigint,
     created_at timestamptz, kind smallint, client_id uuid, attrs jsonb)
-LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET jit = off SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '2s'
+-- Arrays of known lengths, and index probes from them: nothing else, on a table of any size and never analysed.
+SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 #variable_conflict use_column
 DECLARE
     now_at   timestamptz;

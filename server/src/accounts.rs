@@ -16,10 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::ensure;
-use bowline_protocol::{Code, Failure, SessionId, UserId};
+use bowline_protocol::wire::SenderKind;
+use bowline_protocol::{ClientId, Code, Failure, SessionId, UserId};
 use secrecy::SecretString;
+use tokio::sync::oneshot;
 
+use crate::batcher::{Batcher, Job, latest};
 use crate::deadline::Deadline;
+use crate::log::{Action, Command, Log, Stored};
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
 use names::Username;
@@ -31,7 +35,7 @@ pub use tokens::{AccessToken, External, Identity, KeySource, Tokens};
 const ROTATIONS: usize = 3;
 const DAY_S: u64 = 86_400;
 
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether anybody may make an account.
@@ -81,11 +85,11 @@ pub struct Grant {
 }
 
 /// One that wants to come in with a verified token.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    pub identity: &'a Identity,
+#[derive(Debug)]
+struct Arrival {
+    identity: Identity,
     /// What the session is listed as; may be empty.
-    pub client_name: &'a str,
+    client_name: String,
 }
 
 /// A session as its user sees it in the list of his sessions.
@@ -105,6 +109,8 @@ pub struct Accounts {
 
 struct Inner {
     pool: Pool,
+    log: Log,
+    admissions: Batcher<Arrival, ()>,
     hashers: Hashers,
     tokens: Tokens,
     registration: bool,
@@ -113,10 +119,18 @@ struct Inner {
 
 impl Accounts {
     /// Reads or makes the keys of tokens and starts the hashing threads.
-    pub fn start(config: &Config, data_dir: Option<&Path>, pool: Pool, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn start(
+        config: &Config,
+        data_dir: Option<&Path>,
+        pool: Pool,
+        log: Log,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         ensure!((3_600..=400 * DAY_S).contains(&config.session_s), "accounts.session_s: 3600 to {}", 400 * DAY_S);
         let inner = Inner {
+            admissions: start_admissions(pool.clone()),
             pool,
+            log,
             hashers: Hashers::start(&config.passwords, metrics)?,
             tokens: Tokens::open(&config.tokens, data_dir)?,
             registration: config.registration,
@@ -222,7 +236,7 @@ impl Accounts {
                 Ruling::Repeat => return inner.grant(user, &token.next(&stored.salt.unwrap_or_default())),
                 Ruling::Stolen => {
                     tracing::warn!(%user, session = %token.session, "a refresh token came twice: its session is ended");
-                    self.revoke(user, Some(token.session), deadline).await?;
+                    self.end_now(user, Some(token.session), deadline).await?;
                     return Err(Code::Revoked.into());
                 }
                 Ruling::Revoked => return Err(Code::Revoked.into()),
@@ -232,7 +246,8 @@ impl Accounts {
         Err(Failure::retry_after(Code::Overloaded, 100))
     }
 
-    /// Ends one of the user's sessions, or all of them: no token of theirs connects or refreshes any more.
+    /// Ends one of the user's sessions, or all of them, by an entry in his log: no token of theirs connects or refreshes
+    /// any more, and their sockets close as the entry reaches them.
     ///
     /// # Errors
     /// `not_found` when he has no such session.
@@ -243,22 +258,41 @@ impl Accounts {
                 return Err(Code::NotFound.into());
             }
         }
-        self.revoke(user, session, deadline).await
+        self.end_now(user, session, deadline).await
     }
 
-    async fn revoke(&self, user: UserId, session: Option<SessionId>, deadline: Deadline) -> Result<(), Failure> {
-        store::revoke(&self.inner.pool, user, session, deadline).await
-    }
-
-    /// Checks verified tokens against revocation, in one statement: an answer for each, in order. The user, its log and
-    /// the session are made where an outside issuer's token is seen for the first time.
-    pub async fn admit(
+    /// The same as a durable command with an id of the client's, so that sending it twice is sending it once. Never
+    /// waits; `done` is called exactly once.
+    pub fn revoke(
         &self,
-        arrivals: &[Arrival<'_>],
+        user: UserId,
+        client_id: ClientId,
+        session: Option<SessionId>,
         deadline: Deadline,
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let admitted = store::admit(&self.inner.pool, arrivals, deadline).await?;
-        Ok(admitted.into_iter().map(|yes| if yes { Ok(()) } else { Err(Code::Revoked.into()) }).collect())
+        done: impl FnOnce(Result<Stored, Failure>) + Send + 'static,
+    ) {
+        let command = Command {
+            log: user.log(),
+            sender: user,
+            sender_kind: SenderKind::User,
+            client_id,
+            action: Action::RevokeSession(session),
+        };
+        self.inner.log.append(command, deadline, Box::new(done));
+    }
+
+    async fn end_now(&self, user: UserId, session: Option<SessionId>, deadline: Deadline) -> Result<(), Failure> {
+        let (told, stored) = oneshot::channel();
+        self.revoke(user, ClientId::new(), session, deadline, |result| drop(told.send(result)));
+        stored.await.unwrap_or_else(|_| Err(Code::Internal.into())).map(drop)
+    }
+
+    /// Lets the bearer of a verified token in: `revoked` if its session was ended meanwhile. The user, his log and the
+    /// session are made where an outside issuer's token is seen for the first time. Many who come at once cost one
+    /// statement.
+    pub async fn admit(&self, identity: &Identity, client_name: &str, deadline: Deadline) -> Result<(), Failure> {
+        let arrival = Arrival { identity: identity.clone(), client_name: client_name.to_owned() };
+        self.inner.admissions.ask(arrival, deadline).await
     }
 
     /// Who has this name.
@@ -282,6 +316,23 @@ impl Inner {
     fn grant(&self, user: UserId, token: &RefreshToken) -> Result<Grant, Failure> {
         let access = self.tokens.mint(user, token.session, None, now_ms())?;
         Ok(Grant { user, session: token.session, access, refresh: token.text() })
+    }
+}
+
+fn start_admissions(pool: Pool) -> Batcher<Arrival, ()> {
+    Batcher::start(|_| 1, move |jobs| admit(pool.clone(), jobs))
+}
+
+async fn admit(pool: Pool, jobs: Vec<Job<Arrival, ()>>) {
+    let Some(deadline) = latest(&jobs) else { return };
+    let arrivals: Vec<&Arrival> = jobs.iter().map(|job| &job.asked).collect();
+    match store::admit(&pool, &arrivals, deadline).await {
+        Ok(admitted) => {
+            for (job, yes) in jobs.into_iter().zip(admitted) {
+                job.answer(if yes { Ok(()) } else { Err(Code::Revoked.into()) });
+            }
+        }
+        Err(failure) => jobs.into_iter().for_each(|job| job.answer(Err(failure.clone()))),
     }
 }
 

@@ -15,6 +15,7 @@ mod refusal;
 mod requests;
 mod serve;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,9 +23,12 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use bowline_protocol::Code;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
+use crate::config::Invalid;
 use crate::limits::{Limiter, Rate};
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
@@ -38,9 +42,12 @@ pub use serve::serve;
 /// Names and addresses whose logins are remembered, each; beyond it the longest unused are forgotten.
 const REMEMBERED: usize = 16 * 1024;
 
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Port 0 takes a free one.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
     /// HTTP connections at once, those in a WebSocket handshake included; more wait in the listen queue.
     pub max_connections: usize,
     /// WebSockets at once; more get `overloaded`.
@@ -49,6 +56,8 @@ pub struct Config {
     pub header_timeout_ms: u64,
     /// From the end of the headers to the answer.
     pub request_timeout_ms: u64,
+    /// Over how long a server that goes away spreads the closing of its sockets.
+    pub drain_ms: u64,
     /// Origins of web pages that may use this server, as `https://app.example`; none named: all. No cookie is ever
     /// looked at, so a foreign page has only the tokens that it brings itself.
     pub allowed_origins: Vec<String>,
@@ -63,16 +72,37 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             max_connections: 512,
             max_sockets: 50_000,
             header_timeout_ms: 5_000,
             request_timeout_ms: 10_000,
+            drain_ms: 5_000,
             allowed_origins: Vec::new(),
             forwarded_hops: 0,
             logins_per_address: Rate { burst: 60, interval_ms: 1_000 },
             logins_per_name: Rate { burst: 10, interval_ms: 6_000 },
         }
     }
+}
+
+impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let ranges = [
+            ("max_connections", self.max_connections as u64, 1..=1_000_000),
+            ("max_sockets", self.max_sockets as u64, 1..=10_000_000),
+            ("header_timeout_ms", self.header_timeout_ms, 100..=600_000),
+            ("request_timeout_ms", self.request_timeout_ms, 100..=600_000),
+            ("drain_ms", self.drain_ms, 0..=3_600_000),
+            ("forwarded_hops", self.forwarded_hops as u64, 0..=16),
+        ];
+        ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect()
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| D::Error::custom("expected an address with a port, such as 127.0.0.1:8080 or [::]:8080"))
 }
 
 /// What the routes work with; cheap to clone.

@@ -1,22 +1,162 @@
 //! The composition root: builds every part, connects them, starts, drains.
+//!
+//! It knows every room and has no rule of its own. The order matters twice: the change feed has its first position before
+//! anything is followed, so that nothing falls between; and at the end nothing is taken in any more before what is under
+//! way is finished.
+
+mod follower;
+mod pages;
+mod socket;
 
 use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use bowline_protocol::wire::{Receipt, ServerFrame, server_frame::Kind as Push};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
+use crate::api::{self, Api};
 use crate::config::Config;
+use crate::conversations::{self, Conversations};
+use crate::deadline::Deadline;
+use crate::dispatch::{Dispatch, Domain};
+use crate::log::Log;
+use crate::session::Rules;
 use crate::storage::Storage;
+use crate::telemetry::Metrics;
+use crate::wire::Shards;
+use follower::Follower;
+use pages::Pages;
+use socket::{Sockets, Ticket};
+
+/// How long a start waits for the database's first answers.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How long the end waits for what is under way, once all sockets are closed.
+const FINISH_TIME: Duration = Duration::from_secs(10);
+const CLOSED_LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until `shutdown` completes; an error if the embedded database ends before that, since nothing can be stored then.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let storage = Storage::open(&config.database).await?;
-    println!("ready");
+    let server = Server::start(&config, &storage, listener).await?;
     let died = storage.died();
-    tokio::select! {
-        () = shutdown => {}
-        how = died => bail!("{how}"),
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        how = died => Err(how),
+    };
+    if let Err(how) = ended {
+        bail!("{how}");
     }
-    drop(listener);
+    server.drain(Duration::from_millis(config.http.drain_ms)).await;
     storage.close().await;
     Ok(())
+}
+
+/// The parts of a server that runs.
+struct Server {
+    api: Api,
+    log: Log,
+    conversations: Conversations,
+    shards: Shards<Sockets>,
+    stop: CancellationToken,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl Server {
+    async fn start(config: &Config, storage: &Storage, listener: TcpListener) -> anyhow::Result<Self> {
+        let metrics = Metrics::default();
+        let pool = storage.pool();
+        let hub: Arc<OnceLock<Shards<Sockets>>> = Arc::default();
+        let log = Log::start(pool.clone(), config.log.clone(), &metrics, {
+            let hub = hub.clone();
+            move |committed| {
+                if let Some(shards) = hub.get() {
+                    shards.publish(committed.log, &committed.entries);
+                }
+            }
+        });
+        let follower = Follower::start(&log, Deadline::after(START_TIME)).await.context("reading the change feed")?;
+        let accounts = Accounts::start(&config.accounts, storage.data_dir(), pool.clone(), log.clone(), &metrics)?;
+        let conversations = Conversations::start(pool.clone(), log.clone(), config.limits.clone(), &metrics, {
+            let hub = hub.clone();
+            move |receipts: &[conversations::Receipt]| {
+                if let Some(shards) = hub.get() {
+                    receipts.iter().for_each(|receipt| tell(shards, receipt));
+                }
+            }
+        });
+        let domain = Domain { accounts: accounts.clone(), conversations: conversations.clone(), log: log.clone() };
+        let rules = Arc::new(Rules {
+            limits: config.limits.clone(),
+            heartbeat_interval_ms: u64::try_from(config.wire.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            ..Rules::default()
+        });
+        let shards = Shards::start(config.wire.clone(), Pages(log.clone()), &Handle::current(), &metrics, |shards| {
+            Sockets::new(
+                rules.clone(),
+                Dispatch::new(Handle::current(), domain.clone(), shards.clone()),
+                shards.clone(),
+            )
+        })?;
+        // Set once, here.
+        let _ = hub.set(shards.clone());
+
+        let stop = CancellationToken::new();
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(follower.run(log.clone(), shards.clone(), stop.clone()));
+        let adopting = shards.clone();
+        let adopt = Box::new(move |socket| adopt(&adopting, socket));
+        let api = Api::new(config.http.clone(), accounts, pool.clone(), metrics, adopt);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tasks.spawn(api::serve(listener, api.clone(), stop.clone()));
+        tasks.close();
+        Ok(Self { api, log, conversations, shards, stop, tasks })
+    }
+
+    /// Takes no more sockets, closes each at its own time within the window, finishes what is under way.
+    async fn drain(self, window: Duration) {
+        self.api.drain();
+        self.shards.drain(window);
+        all_closed(&self.shards, Deadline::after(window + FINISH_TIME)).await;
+        self.stop.cancel();
+        let finish = Deadline::after(FINISH_TIME);
+        if !self.log.close(finish).await {
+            tracing::error!("commands were still waiting when the log was closed");
+        }
+        self.conversations.close(finish).await;
+        self.shards.stop();
+        if tokio::time::timeout(finish.left(), self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the server ended");
+        }
+    }
+}
+
+async fn all_closed(shards: &Shards<Sockets>, deadline: Deadline) {
+    while shards.sockets() > 0 && !deadline.passed() {
+        tokio::time::sleep(CLOSED_LOOK).await;
+    }
+}
+
+/// Gives a socket that became a WebSocket to a shard.
+fn adopt(shards: &Shards<Sockets>, socket: api::Socket) {
+    let api::Socket { stream, read_buf, codec, identity, place, .. } = socket;
+    if let Err(refused) = shards.adopt(stream, read_buf, codec, Ticket { identity, place }) {
+        tracing::debug!(%refused, "a socket was not taken");
+    }
+}
+
+/// A reader's own sessions always hear how far he has read; the others where the conversation is small.
+fn tell(shards: &Shards<Sockets>, receipt: &conversations::Receipt) {
+    let push = Push::Receipt(Receipt {
+        log_id: receipt.log.to_wire(),
+        user_id: receipt.user.to_wire(),
+        seq: receipt.seq,
+        message_no: receipt.message_no,
+    });
+    let heard_in = if receipt.to_all { receipt.log } else { receipt.user.log() };
+    shards.signal(heard_in, ServerFrame { id: None, kind: Some(push) });
 }

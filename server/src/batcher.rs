@@ -24,7 +24,7 @@ const STORM: usize = 16;
 /// Statements of one kind at a time, so that a storm leaves connections to the others.
 const STATEMENTS: usize = 3;
 /// Requests that wait to be gathered; one more is `overloaded`.
-const QUEUE: usize = 4_096;
+const QUEUE: usize = 16_384;
 const OVERLOADED_RETRY_AFTER_MS: u64 = 1_000;
 
 /// Where requests of one kind meet, so that many of them cost one statement. Cheap to clone; ends when the last clone is dropped.

@@ -1,10 +1,12 @@
 //! The command line: what a person or an init system runs. Reads the configuration, starts the one thing that was asked
 //! for, and says in words what went wrong.
 
+mod epoch;
 mod migrate;
 mod run;
 mod serve;
 mod show_config;
+mod token;
 
 use std::path::PathBuf;
 
@@ -12,10 +14,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Loaded, Sources};
 use crate::storage::embedded::ChildArgs;
+pub use epoch::{EpochArgs, epoch};
 pub use migrate::{MigrateCommand, migrate};
 pub use run::exit_code;
 pub use serve::{ServeArgs, serve};
 pub use show_config::show_config;
+pub use token::{TokenArgs, token};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +27,7 @@ Examples:
   bowline serve --listen 127.0.0.1:0         serve on a free port, which is printed
   DATABASE_URL=postgres://bowline@db/bowline bowline serve --listen 0.0.0.0:8080
   bowline migrate status                     what the database has and what it lacks
+  bowline token --name ada                   an access token for an account
   bowline --config /etc/bowline.toml config  check a configuration, and show what is in force
 
 Every key of the configuration can be set in the file (section [database], max_connections = 15), in the environment
@@ -47,6 +52,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Bring the database's schema up to date, take it back, or show where it is
     Migrate(MigrateArgs),
+    /// What to do after the database was restored
+    Epoch(EpochArgs),
+    /// Make an access token, for trying things out or for a program of one's own
+    Token(TokenArgs),
     /// Check the configuration and print what is in force, secrets hidden
     Config,
     /// How the server starts PostgreSQL; not for people

@@ -4,12 +4,13 @@
 //! `section.name` is `BOWLINE_SECTION_NAME` in the environment. Everything wrong is found before anything is bound, and
 //! each message names the key, its value, where that came from and what is allowed.
 //!
-//! To add a room: a field in [`Config`] named after its section, and a line in [`Config::validate`].
+//! To add a room: derive `Serialize` beside `Deserialize` on its `Config`, with [`hidden`] on what is secret; then a field
+//! in [`Config`], named as its section is to be, and a line in [`Config::validate`]. Keys of any depth follow by themselves.
 
-mod http;
 mod invalid;
 mod limits;
 mod logging;
+pub mod millis;
 mod sources;
 
 use std::path::PathBuf;
@@ -17,7 +18,6 @@ use std::path::PathBuf;
 use bowline_protocol::limits::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use http::Http;
 pub use invalid::Invalid;
 pub use logging::{Format, Logging};
 pub use sources::{Loaded, Problems, Sources};
@@ -29,8 +29,11 @@ pub const HIDDEN: &str = "(hidden)";
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    pub http: Http,
+    pub http: crate::api::Config,
     pub database: crate::storage::Config,
+    pub accounts: crate::accounts::Config,
+    pub log: crate::log::Config,
+    pub wire: crate::wire::Config,
     pub limits: Limits,
     pub logging: Logging,
 }
@@ -39,7 +42,10 @@ impl Config {
     /// Every value that has the right type and still is not allowed.
     pub fn validate(&self) -> Vec<Invalid> {
         let sections = [
+            ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("log", self.log.validate()),
+            ("wire", self.wire.validate()),
             ("limits", limits::validate(&self.limits)),
             ("logging", self.logging.validate()),
         ];

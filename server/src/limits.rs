@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bowline_protocol::{Code, Failure};
 
 /// A token bucket: `burst` at once, then one each `interval`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     pub burst: u32,

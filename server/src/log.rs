@@ -13,6 +13,7 @@ mod changes;
 mod command;
 mod content;
 mod metrics;
+mod plans;
 mod queue;
 mod store;
 mod writer;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_protocol::{Code, Epoch, Failure, LogId, Seq, wire};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_util::task::TaskTracker;
@@ -32,6 +33,7 @@ pub use changes::{Change, Changes};
 pub use command::{Action, Command, Done, MEMBERS, Stored};
 pub use content::message;
 
+use crate::config::{Invalid, millis};
 use crate::deadline::Deadline;
 use crate::storage::{Fault, Pool};
 use crate::telemetry::Metrics;
@@ -45,7 +47,7 @@ pub const PAGE: u64 = 128;
 pub const READ_ENTRIES: u64 = 1_024;
 
 /// Bounds of the writers. A command over a bound is refused at once with `overloaded`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Each has a queue, one connection while it has work, and one statement under way; a log belongs to one of them.
@@ -56,8 +58,10 @@ pub struct Config {
     pub queue_commands: usize,
     pub queue_bytes: usize,
     /// How long a command may be expected to wait for its turn.
+    #[serde(rename = "queue_time_ms", with = "millis")]
     pub queue_time: Duration,
     /// How often the change feed looks.
+    #[serde(rename = "change_interval_ms", with = "millis")]
     pub change_interval: Duration,
 }
 
@@ -72,6 +76,22 @@ impl Default for Config {
             queue_time: Duration::from_secs(1),
             change_interval: Duration::from_secs(1),
         }
+    }
+}
+
+impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let time = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ranges = [
+            ("writers", self.writers as u64, 1..=64),
+            ("batch_commands", self.batch_commands as u64, 1..=10_000),
+            ("batch_bytes", self.batch_bytes as u64, 1_024..=64 << 20),
+            ("queue_commands", self.queue_commands as u64, 1..=1_000_000),
+            ("queue_bytes", self.queue_bytes as u64, 1_024..=1 << 30),
+            ("queue_time_ms", time(self.queue_time), 1..=60_000),
+            ("change_interval_ms", time(self.change_interval), 10..=60_000),
+        ];
+        ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect()
     }
 }
 

@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         None => cli::serve(&sources, &serve),
         Some(Command::Serve(args)) => cli::serve(&sources, &args),
         Some(Command::Migrate(args)) => cli::migrate(&sources, args.command.unwrap_or_default()),
+        Some(Command::Epoch(args)) => cli::epoch(&sources, &args),
+        Some(Command::Token(args)) => cli::token(&sources, &args),
         Some(Command::Config) => cli::show_config(&sources),
         Some(Command::PostgresChild(args)) => bowline::storage::embedded::become_child(&args),
     };

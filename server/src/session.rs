@@ -14,7 +14,7 @@ mod connecting;
 mod live;
 mod replay;
 
-pub use action::{Action, Ask, Credential, Follow, Outcome, ReadState, Welcome, Write, WriteKind};
+pub use action::{Action, Ask, Credential, Outcome, Welcome, Write, WriteKind};
 
 use bowline_protocol::limits::Limits;
 use bowline_protocol::wire::{self, ClientFrame, server_frame::Kind as Push};
@@ -123,10 +123,11 @@ impl Session {
         }
     }
 
-    /// A replay that was asked for has reached the head of its log.
-    pub fn level(&mut self, log: LogId, seq: Seq, read: ReadState, out: &mut Vec<Action>) {
-        let caught_up = wire::CaughtUp { log_id: log.to_wire(), seq, read_seq: read.read_seq, unread: read.unread };
-        push(Push::CaughtUp(caught_up), out);
+    /// A replay that was to be announced has covered everything up to `seq`.
+    pub fn level(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
+        if let State::Live(live) = &mut self.state {
+            live.replay.level(log, seq, out);
+        }
     }
 
     /// The socket has taken all that was sent to it privately.
@@ -181,4 +182,9 @@ pub(crate) fn error_frame(id: Option<u64>, failure: &Failure) -> wire::ServerFra
 
 fn fail(id: u64, failure: impl Into<Failure>, out: &mut Vec<Action>) {
     out.push(Action::Send(error_frame(Some(id), &failure.into())));
+}
+
+/// What is not there for this user, whether it exists or not.
+fn not_here() -> Failure {
+    Failure { field: Some("log_id".into()), ..Failure::new(Code::NotFound) }
 }

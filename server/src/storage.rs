@@ -9,10 +9,12 @@
 
 mod config;
 pub mod embedded;
+pub mod epoch;
 mod fault;
 pub mod migrate;
 mod pool;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -27,6 +29,8 @@ pub use pool::{Connection, Pool};
 /// How long a start waits for a database that is not there yet.
 const REACH_TIMEOUT: Duration = Duration::from_secs(20);
 const REACH_AGAIN: Duration = Duration::from_millis(250);
+/// A database that died is noticed by its connections before the thread that watches it sees the cause.
+const SEEN_DEAD: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The database of a server: the one that is configured, or one of its own, which lives exactly as long.
@@ -42,15 +46,29 @@ impl Storage {
         let reached = Reached::start(config).await?;
         let storage = Self { pool: Pool::new(&reached.url, config)?, embedded: reached.embedded };
         let migrates = config.migrate_at_start || storage.embedded.is_some();
-        tokio::select! {
-            made_ready = make_ready(&storage.pool, migrates.then_some(&reached.direct_url), config) => made_ready?,
-            how = storage.died() => bail!("{how}"),
+        let died = storage.died();
+        tokio::pin!(died);
+        let made_ready = tokio::select! {
+            made_ready = make_ready(&storage.pool, migrates.then_some(&reached.direct_url), config) => made_ready,
+            how = &mut died => bail!("{how}"),
+        };
+        if made_ready.is_err()
+            && storage.embedded.is_some()
+            && let Ok(how) = tokio::time::timeout(SEEN_DEAD, died).await
+        {
+            bail!("{how}");
         }
+        made_ready?;
         Ok(storage)
     }
 
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Where a server with an embedded database keeps what is its own, such as the key of its tokens.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.embedded.as_ref().map(Embedded::data_dir)
     }
 
     /// Ends when the embedded database has ended by itself, with how; never for a configured one, which may come back.
@@ -88,6 +106,10 @@ impl Reached {
             return Ok(Self { direct_url: url.clone(), url, embedded: None });
         }
         Self::start(config).await
+    }
+
+    pub fn url(&self) -> &SecretString {
+        &self.url
     }
 
     /// A session of one's own with PostgreSQL.

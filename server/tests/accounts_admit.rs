@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowline::accounts::{Arrival, Grant, Identity, Registration};
 use bowline::deadline::Deadline;
+use bowline_protocol::wire::entry::Content;
 use bowline_protocol::{Code, SessionId, UserId};
-use fixture::{Database, PASSWORD, Server, connect};
+use bowline_testkit::TestDatabase;
+use fixture::{PASSWORD, Server};
 use secrecy::ExposeSecret;
 
 fn soon() -> Deadline {
@@ -45,8 +47,8 @@ impl Server {
     }
 }
 
-async fn count(database: &Database, sql: &str) -> i64 {
-    connect(&database.url).await.query_one(sql, &[]).await.unwrap().get(0)
+async fn count(database: &TestDatabase, sql: &str) -> i64 {
+    database.connect().await.query_one(sql, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]
@@ -63,6 +65,28 @@ async fn one_batch_tells_the_revoked_from_the_others_in_order() {
     let expected = [Ok(()), revoked, revoked, revoked, Ok(())];
     assert_eq!(server.admit(&[&ada, &out, &bob, &someone_elses, &ada]).await, expected);
     assert_eq!(server.admit(&[]).await, []);
+}
+
+#[tokio::test]
+async fn a_session_ends_by_an_entry_in_its_users_log_so_that_its_sockets_hear_of_it() {
+    let mut server = Server::start().await;
+    let (ada, first) = server.newcomer("ada").await;
+    server.accounts.refresh(&first.refresh, soon()).await.unwrap();
+    let second = server.accounts.log_in("ada", PASSWORD.into(), "", soon()).await.unwrap();
+    let third = server.accounts.refresh(&second.refresh, soon()).await.unwrap();
+    server.accounts.refresh(&third.refresh, soon()).await.unwrap();
+    // The oldest token of the second session comes again: that session is ended, then one by its user, then all.
+    let stolen = server.accounts.refresh(&second.refresh, soon()).await.map(drop).map_err(|failure| failure.code);
+    assert_eq!(stolen, Err(Code::Revoked));
+    server.accounts.end(ada.user, Some(ada.session), soon()).await.unwrap();
+    server.accounts.end(ada.user, None, soon()).await.unwrap();
+    for (seq, expected) in [(1, Some(second.session)), (2, Some(ada.session)), (3, None)] {
+        let committed = server.committed.recv().await.unwrap();
+        let entry = &committed.entries[0];
+        let Some(Content::SessionRevoked(revoked)) = &entry.content else { panic!("{entry:?}") };
+        let session = revoked.session_id.as_deref().and_then(SessionId::from_wire);
+        assert_eq!((committed.log, entry.seq, session), (ada.user.log(), seq, expected));
+    }
 }
 
 #[tokio::test]
@@ -136,7 +160,7 @@ async fn one_user_has_at_most_a_hundred_sessions() {
                 now() - n * interval '1 minute' FROM generate_series(1, 200) AS n",
         ada.user
     );
-    connect(&server.database.url).await.batch_execute(&sql).await.unwrap();
+    server.database.connect().await.batch_execute(&sql).await.unwrap();
     let grant = server.accounts.log_in("ada", PASSWORD.into(), "", soon()).await.unwrap();
     assert_eq!(count(&server.database, "SELECT count(*) FROM sessions").await, 100);
     let kept = server.accounts.sessions(ada.user, soon()).await.unwrap();
@@ -147,7 +171,7 @@ async fn one_user_has_at_most_a_hundred_sessions() {
 async fn a_statement_that_cannot_run_says_so_in_time_and_tells_nothing() {
     let server = Server::start().await;
     let (ada, _) = server.newcomer("ada").await;
-    let holder = connect(&server.database.url).await;
+    let holder = server.database.connect().await;
     holder.batch_execute("BEGIN; LOCK TABLE sessions").await.unwrap();
     let arrival = Arrival { identity: &ada, client_name: "" };
     let late = server.accounts.admit(&[arrival], Deadline::after(Duration::from_millis(200))).await;

@@ -5,7 +5,7 @@
 #[path = "api_support/fixture.rs"]
 mod fixture;
 
-use fixture::{Answer, PASSWORD, Server, connect, roomy};
+use fixture::{Answer, PASSWORD, Server, roomy};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ impl Server {
     }
 
     async fn sql(&self, sql: &str) {
-        connect(&self.database.url).await.batch_execute(sql).await.unwrap();
+        self.database.connect().await.batch_execute(sql).await.unwrap();
     }
 }
 
@@ -277,7 +277,7 @@ async fn a_hundred_registrations_at_once_are_stored_or_refused_and_none_is_lost(
             assert_eq!(server.register(name).await.status, 201, "{name}: nothing was stored of it");
         }
     }
-    let rows = connect(&server.database.url).await.query("SELECT id FROM users JOIN heads ON log_id = id", &[]).await;
+    let rows = server.database.connect().await.query("SELECT id FROM users JOIN heads ON log_id = id", &[]).await;
     assert_eq!(rows.unwrap().len(), 100, "each with the head of its log");
 }
 
@@ -310,7 +310,7 @@ async fn registration_can_be_closed() {
 async fn a_login_moves_the_hash_to_the_parameters_in_force() {
     let server = Server::start().await;
     server.register("ada").await;
-    let client = connect(&server.database.url).await;
+    let client = server.database.connect().await;
     let hash = async || -> String { client.query_one("SELECT password_hash FROM users", &[]).await.unwrap().get(0) };
     let before = hash().await;
     let outdated = "$argon2id$v=19$m=20480,t=2,p=1$c29tZSBzYWx0IQ$";

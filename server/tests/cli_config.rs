@@ -95,6 +95,18 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_allowed() {
             &["/nowhere/bowline.toml", "No such file"],
         ),
         (
+            Run { file: Some("[accounts.tokens]\naccess_ss = 3"), ..NOTHING },
+            &["accounts.tokens.access_ss", "did you mean accounts.tokens.access_s?"],
+        ),
+        (
+            Run { environment: &[("BOWLINE_ACCOUNTS_PASSWORDS_THREADS", "few")], ..NOTHING },
+            &["accounts.passwords.threads = \"few\"", "a whole number"],
+        ),
+        (
+            Run { file: Some("[accounts.tokens.external]\nissuer = \"a\"\nkey = { secret = \"hunter2\" }"), ..NOTHING },
+            &["accounts.tokens.external = (hidden)", "audience"],
+        ),
+        (
             // Two at once, from two places.
             Run { file: Some("[database]\nmax_waiting = 0"), environment: &[("BOWLINE_HTTP_LISTEN", "x")], ..NOTHING },
             &["database.max_waiting = 0", "http.listen = \"x\" (from BOWLINE_HTTP_LISTEN)"],
@@ -121,7 +133,16 @@ fn the_later_source_counts_and_each_value_says_where_it_came_from() {
         &Run {
             file: Some("[database]\nmax_connections = 3\nmax_waiting = 4\n[limits]\nmentions = 5\n"),
             environment: &[("DATABASE_MAX_CONNECTIONS", "6"), ("BOWLINE_DATABASE_MAX_WAITING", "7")],
-            arguments: &["--set", "database.max_connections=8", "--data-dir", "/some/where"],
+            arguments: &[
+                "--set",
+                "database.max_connections=8",
+                "--data-dir",
+                "/some/where",
+                "--set",
+                "accounts.passwords.threads=2",
+                "--set",
+                "accounts.tokens.access_s=600",
+            ],
         },
     );
     let shown = text(&output.stdout);
@@ -131,6 +152,8 @@ fn the_later_source_counts_and_each_value_says_where_it_came_from() {
         "max_waiting = 7  # BOWLINE_DATABASE_MAX_WAITING",
         "data_dir = \"/some/where\"  # --data-dir",
         "attachments = 16\n",
+        "passwords.threads = 2  # --set",
+        "tokens.access_s = 600  # --set",
     ] {
         assert!(shown.contains(line), "{line:?} is not in: {shown}");
     }

@@ -5,6 +5,8 @@
 #[path = "storage_support/fixture.rs"]
 mod fixture;
 
+use std::process::Command;
+
 use bowline::storage::migrate::{self, File};
 use bowline::storage::{Config, Storage};
 use fixture::Database;
@@ -61,7 +63,7 @@ async fn an_index_left_half_built_is_built_again() {
     let url = url(&database);
     let (table, index) = FILES.split_at(2);
     migrate::up(&url, table).await.unwrap();
-    let client = database.admin_on_it().await;
+    let client = &database.admin;
     // As an interrupted `CREATE INDEX CONCURRENTLY` leaves it.
     client
         .batch_execute(
@@ -98,6 +100,17 @@ async fn files_that_break_the_rules_are_refused_by_name() {
     check(&[("0001_a.up.sql", ""), ("0001_b.up.sql", "")], "two migrations have the number 1").await;
     let concurrently = [("0001_a.up.sql", "CREATE INDEX CONCURRENTLY i ON t (c)"), ("0001_a.down.sql", "")];
     check(&concurrently, "0001_a.up.sql: CONCURRENTLY needs").await;
+}
+
+#[tokio::test]
+async fn the_epoch_is_raised_by_the_command() {
+    let database = Database::create().await;
+    migrate::up(&url(&database), migrate::FILES).await.unwrap();
+    for expected in ["the epoch is 2\n", "the epoch is 3\n"] {
+        let mut bowline = Command::new(env!("CARGO_BIN_EXE_bowline"));
+        let output = bowline.args(["epoch", "bump"]).env("DATABASE_URL", &database.url).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ async fn a_dropped_statement_is_cancelled_too() {
 #[tokio::test]
 async fn a_fault_says_what_is_known_of_the_outcome() {
     let database = Database::create().await;
-    let other = database.admin_on_it().await;
+    let other = &database.admin;
     other.batch_execute("CREATE TABLE t (id int CONSTRAINT t_key PRIMARY KEY); CREATE TABLE locked ()").await.unwrap();
     other.batch_execute("BEGIN; LOCK TABLE locked").await.unwrap();
     let pool = pool(&database.url, 2, 4);

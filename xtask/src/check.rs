@@ -5,12 +5,16 @@ use anyhow::bail;
 
 use crate::command::{self, cargo};
 use crate::postgres::{Cluster, Files};
-use crate::{packages, step, tidy};
+use crate::{conformance, faults, packages, step, tidy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     /// Format, house rules, clippy.
     Lint,
+    /// The Autobahn cases against our side of WebSocket.
+    Conformance,
+    /// A few rounds of `cargo xtask faults`, and that its check finds what is planted.
+    Faults,
     /// All tests of the workspace.
     Tests,
 }
@@ -20,10 +24,18 @@ pub(crate) fn run(only: Option<Part>) -> anyhow::Result<()> {
     if wanted(Part::Lint) {
         lint()?;
     }
-    if wanted(Part::Tests) {
+    if only != Some(Part::Lint) {
         step("packages", packages::install)?;
-        // Before anything is started: a database that waits for a compiler is of no use.
-        step("build of the tests", || Runner::find().build())?;
+        // All at once, so that nothing is compiled twice for another choice of features.
+        step("build", || command::run(cargo().args(["build", "--quiet", "--workspace", "--all-targets"])))?;
+    }
+    if wanted(Part::Conformance) {
+        step("WebSocket conformance", conformance::run)?;
+    }
+    if wanted(Part::Faults) {
+        step("faults", faults::run_a_few)?;
+    }
+    if wanted(Part::Tests) {
         let given = std::env::var("BOWLINE_TEST_DATABASE_URL").ok();
         let cluster =
             if given.is_none() { Some(step("private PostgreSQL", || Cluster::start(Files::InMemory))?) } else { None };
@@ -57,15 +69,6 @@ impl Runner {
         match command::output(cargo().args(["nextest", "--version"])) {
             Ok(_) => Runner::Nextest,
             Err(_) => Runner::Cargo,
-        }
-    }
-
-    fn build(&self) -> anyhow::Result<()> {
-        match self {
-            Runner::Nextest => {
-                command::run(cargo().args(["nextest", "run", "--workspace", "--no-run", "--cargo-quiet"]))
-            }
-            Runner::Cargo => command::run(cargo().args(["test", "--workspace", "--no-run", "--quiet"])),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Running programs to their end.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +12,12 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+/// A program that cargo has built.
+pub(crate) fn built(program: &str, release: bool) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join(if release { "release" } else { "debug" }).join(program)
 }
 
 /// Runs a command to its end; anything but success is an error that shows the command.

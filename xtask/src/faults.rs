@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -14,10 +14,10 @@ use anyhow::{Context as _, bail};
 
 use crate::command::{self, cargo};
 use crate::nodes::Nodes;
+use crate::packages;
 use crate::postgres::{Cluster, Files};
-use crate::{packages, root};
 
-#[derive(clap::Args)]
+#[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     /// How often something is killed.
     #[arg(long, default_value_t = 50)]
@@ -60,23 +60,42 @@ pub(crate) enum Plant {
     Delivered,
 }
 
+const DAMAGE: &str = "DELETE FROM entries WHERE (log_id, seq) IN \
+    (SELECT log_id, seq FROM entries JOIN heads USING (log_id) WHERE body IS NOT NULL AND seq < last_seq ORDER BY random() LIMIT 1)";
+
 /// The longest that servers and clients may take to be whole again after a kill.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     packages::install()?;
-    build(options.release)?;
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--bins", "--package", "bowline", "--package", "bowline-loadtest"]);
+    command::run(build.args(if options.release { &["--release"][..] } else { &[] }))?;
+    run_built(options)
+}
+
+/// What every run of the tests includes: each way of running, and each fault that can be planted.
+pub(crate) fn run_a_few() -> anyhow::Result<()> {
+    let few =
+        Options { rounds: 2, seed: None, kill: Victim::Both, nodes: 2, embedded: false, plant: None, release: false };
+    run_built(&Options { rounds: 5, ..few })?;
+    run_built(&Options { rounds: 3, embedded: true, ..few })?;
+    run_built(&Options { plant: Some(Plant::Stored), ..few })?;
+    run_built(&Options { plant: Some(Plant::Delivered), nodes: 1, ..few })
+}
+
+fn run_built(options: &Options) -> anyhow::Result<()> {
     let seed = options
         .seed
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_millis() as u64));
     println!("seed {seed}");
     let mut dice = Dice(seed);
-    let folder = target(options.release);
+    let built = |program| command::built(program, options.release);
     let mut database = if options.embedded { None } else { Some(Cluster::start(Files::OnDisk)?) };
     let nodes = if options.embedded { 1 } else { options.nodes.max(1) };
     let url = database.as_ref().map(Cluster::url);
-    let mut nodes = Nodes::start(&folder.join("bowline"), nodes, url.as_deref())?;
-    let mut load = Load::start(&folder.join("bowline-loadtest"), &nodes.urls(), seed, options.plant)?;
+    let mut nodes = Nodes::start(&built("bowline"), nodes, url.as_deref())?;
+    let mut load = Load::start(&built("bowline-loadtest"), &nodes.urls(), seed, options.plant)?;
     load.expect("ready")?;
     for round in 1..=options.rounds {
         thread::sleep(Duration::from_millis(100 + dice.below(900)));
@@ -90,7 +109,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     load.ask("rest", "resting")?;
     if options.plant == Some(Plant::Stored) {
         let database = database.as_ref().context("--plant stored needs --nodes, not --embedded")?;
-        database.query("DELETE FROM entries WHERE (log_id, seq) IN (SELECT log_id, seq FROM entries WHERE body IS NOT NULL ORDER BY random() LIMIT 1)")?;
+        database.query(DAMAGE)?;
         // What was damaged behind their backs must not be served from memory.
         nodes.restart_all()?;
     }
@@ -107,17 +126,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         (Some(plant), true) => bail!("the planted fault ({plant:?}) was not found: the check is worth nothing"),
     }
     Ok(())
-}
-
-fn build(release: bool) -> anyhow::Result<()> {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--bins", "--package", "bowline", "--package", "bowline-loadtest"]);
-    command::run(build.args(if release { &["--release"][..] } else { &[] }))
-}
-
-fn target(release: bool) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join(if release { "release" } else { "debug" })
 }
 
 /// Looked at beside the servers: in each log the seqs are 1, 2, 3 …, and the head is the last.
@@ -200,7 +208,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(program: &PathBuf, urls: &[String], seed: u64, plant: Option<Plant>) -> anyhow::Result<Load> {
+    fn start(program: &Path, urls: &[String], seed: u64, plant: Option<Plant>) -> anyhow::Result<Load> {
         let mut command = Command::new(program);
         command.args(["faults", "--seed", &seed.to_string()]);
         command.args(urls.iter().flat_map(|url| ["--url", url]));

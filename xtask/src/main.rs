@@ -2,6 +2,7 @@
 
 mod check;
 mod command;
+mod conformance;
 mod faults;
 mod kept;
 mod nodes;

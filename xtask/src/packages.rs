@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 
 use crate::command;
 
-/// A program that the tests start, and the package that brings it.
-const NEEDED: &[(&str, &str)] = &[("postgres", "postgresql"), ("pgbouncer", "pgbouncer"), ("python3", "python3-venv")];
+/// A package that the tests need, and the program by which it is known to be there.
+const NEEDED: &[(&str, &str)] = &[("postgresql", "postgres"), ("pgbouncer", "pgbouncer"), ("python3-venv", "python3")];
 
 pub(crate) fn install() -> anyhow::Result<()> {
-    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, p)| *p).collect();
+    let missing: Vec<&str> = NEEDED.iter().map(|(package, _)| *package).filter(|package| !is_there(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -28,10 +28,17 @@ pub(crate) fn install() -> anyhow::Result<()> {
     println!("installing {}", missing.join(", "));
     apt_get(&["update"]).with_context(|| format!("{} must be installed", missing.join(", ")))?;
     apt_get(&[&["install", "--no-install-recommends"], &missing[..]].concat())?;
-    match NEEDED.iter().find(|(program, _)| find(program).is_none()) {
-        Some((program, package)) => bail!("{package} is installed, but there is no {program}"),
+    match missing.iter().find(|package| !is_there(package)) {
+        Some(package) => bail!("{package} was installed, and what it should bring is not there"),
         None => Ok(()),
     }
+}
+
+fn is_there(package: &str) -> bool {
+    let program = NEEDED.iter().find(|(needed, _)| *needed == package).and_then(|(_, program)| find(program));
+    // Debian has a Python that can't make environments.
+    let imports = || command::output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok();
+    program.is_some() && (package != "python3-venv" || imports())
 }
 
 /// Where a program is. Debian keeps those of PostgreSQL and some servers out of the PATH; the newest comes first.

@@ -105,7 +105,9 @@ fn look(path: &str, text: &str) -> Vec<Finding> {
 
 fn may_speak_sql(path: &str) -> bool {
     let room = path.trim_start_matches("server/src/");
-    path.ends_with("/store.rs") || ["log/", "log.rs", "storage/", "storage.rs"].iter().any(|sql| room.starts_with(sql))
+    path.ends_with("/store.rs")
+        || path.contains("/store/")
+        || ["log/", "log.rs", "storage/", "storage.rs"].iter().any(|sql| room.starts_with(sql))
 }
 
 /// A line on which a statement begins, in a literal of its own or within a longer one.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use bowline_protocol::{ClientId, LogId, Seq};
+use bowline_client::protocol::{ClientId, LogId, Seq};
 
 /// A send that its writer was told is stored.
 #[derive(Clone, Debug)]
@@ -193,9 +193,10 @@ mod tests {
 
     #[test]
     fn one_send_stored_twice_is_found() {
-        finds(|stored, _, _| stored[4].client_id = stored[1].client_id, |b| {
-            matches!(b, Broken::Twice { first: 2, second: 5, .. })
-        });
+        finds(
+            |stored, _, _| stored[4].client_id = stored[1].client_id,
+            |b| matches!(b, Broken::Twice { first: 2, second: 5, .. }),
+        );
     }
 
     #[test]
@@ -211,9 +212,7 @@ mod tests {
 
     #[test]
     fn whatever_a_reader_was_given_wrongly_is_found() {
-        let misplaced = |expected: Option<Seq>, given: Option<Seq>| {
-            move |b: &Broken| matches!(b, Broken::Misplaced { expected: e, given: g, .. } if (*e, *g) == (expected, given))
-        };
+        let misplaced = |expected: Option<Seq>, given: Option<Seq>| move |b: &Broken| matches!(b, Broken::Misplaced { expected: e, given: g, .. } if (*e, *g) == (expected, given));
         let seen = |w: &mut [Witness], log, plant: fn(&mut Vec<Seen>)| plant(w[1].seen.get_mut(&log).unwrap());
         finds(|_, w, log| seen(w, log, |s| _ = s.remove(2)), misplaced(Some(3), Some(4)));
         finds(|_, w, log| seen(w, log, |s| _ = s.pop()), misplaced(Some(5), None));

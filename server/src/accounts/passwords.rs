@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// What a hash is taken to cost until the first one was measured.
 const FIRST_GUESS: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Memory of one hash, at least 19 MiB; each thread holds this much while it works.

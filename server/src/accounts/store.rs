@@ -172,20 +172,6 @@ pub(super) async fn rotate(
     Ok(!rows.is_empty())
 }
 
-/// Ends one of the user's sessions, or all.
-pub(super) async fn revoke(pool: &Pool, user: UserId, session: Option<SessionId>, by: Deadline) -> Result<(), Failure> {
-    write(
-        pool,
-        "WITH s AS (UPDATE sessions SET revoked_at = now()
-                    WHERE user_id = $1 AND revoked_at IS NULL AND ($2 IS NULL OR id = $2))
-         UPDATE users SET sessions_revoked_before = now() WHERE id = $1 AND $2 IS NULL",
-        &[(&user.0, Type::UUID), (&session.map(|s| s.0), Type::UUID)],
-        by,
-    )
-    .await
-    .map(drop)
-}
-
 /// The user's sessions that are not over, the one used last first.
 pub(super) async fn sessions(pool: &Pool, user: UserId, by: Deadline) -> Result<Vec<SessionInfo>, Failure> {
     let rows = read(
@@ -213,12 +199,12 @@ pub(super) async fn sessions(pool: &Pool, user: UserId, by: Deadline) -> Result<
 
 /// Whether each may come in. Makes what the first sight of an outside issuer's token needs: the user, its log's head and
 /// the session; what such a user's sessions left behind is cleared when another one begins.
-pub(super) async fn admit(pool: &Pool, arrivals: &[Arrival<'_>], deadline: Deadline) -> Result<Vec<bool>, Failure> {
+pub(super) async fn admit(pool: &Pool, arrivals: &[&Arrival], deadline: Deadline) -> Result<Vec<bool>, Failure> {
     let users: Vec<Uuid> = arrivals.iter().map(|a| a.identity.user.0).collect();
     let sessions: Vec<Uuid> = arrivals.iter().map(|a| a.identity.session.0).collect();
     let issued_at_ms: Vec<i64> = arrivals.iter().map(|a| a.identity.issued_at_ms).collect();
     let expires_at_ms: Vec<i64> = arrivals.iter().map(|a| a.identity.expires_at_ms).collect();
-    let names: Vec<&str> = arrivals.iter().map(|a| a.client_name).collect();
+    let names: Vec<&str> = arrivals.iter().map(|a| a.client_name.as_str()).collect();
     let rows = write(
         pool,
         "WITH judged AS MATERIALIZED (

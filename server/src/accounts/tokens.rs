@@ -26,7 +26,7 @@ const TOKEN_BYTES: usize = 3 * 1024;
 const SUBJECT_BYTES: usize = 255;
 const KEYS_CHECK: Duration = Duration::from_secs(30);
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `iss` and `aud` of the tokens made here.
@@ -34,10 +34,12 @@ pub struct Config {
     pub audience: String,
     /// Signs the tokens made here, at least 32 bytes; the same on every node. Without it a key is generated into the
     /// data directory. Changing it costs every session one refresh and no login.
+    #[serde(serialize_with = "crate::config::hidden")]
     pub secret: Option<SecretString>,
     /// How long an access token made here is good.
     pub access_s: u64,
     /// The app's own issuer, accepted as well.
+    #[serde(serialize_with = "crate::config::hidden")]
     pub external: Option<External>,
 }
 

@@ -11,7 +11,7 @@ use bowline_protocol::{Code, Failure};
 
 use super::Api;
 use super::refusal::Refusal;
-use crate::accounts::{Arrival, Identity};
+use crate::accounts::Identity;
 use crate::deadline::Deadline;
 
 /// The other end of the TCP connection.
@@ -77,10 +77,7 @@ impl FromRequestParts<Api> for Bearer {
         let deadline = *parts.extensions.get::<Deadline>().ok_or(Code::Internal)?;
         let token = bearer(&parts.headers)?.ok_or(Code::Unauthenticated)?;
         let identity = api.inner.accounts.verify(token)?;
-        let arrival = Arrival { identity: &identity, client_name: "" };
-        for admitted in api.inner.accounts.admit(&[arrival], deadline).await? {
-            admitted?;
-        }
+        api.inner.accounts.admit(&identity, "", deadline).await?;
         Ok(Self(identity))
     }
 }

@@ -67,4 +67,8 @@ fn greet(config: &Config, address: SocketAddr) {
     if config.database.url.is_none() {
         println!("No DATABASE_URL: it runs a PostgreSQL of its own, whose files are kept from run to run.");
     }
+    println!(
+        "To make an account:\n  curl http://{address}/v1/accounts -H 'content-type: application/json' \\\n    \
+         -d '{{\"username\":\"ada\",\"password\":\"correct horse battery staple\"}}'"
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Config, HIDDEN, Invalid};
 
@@ -44,9 +44,10 @@ struct Origin {
     shown: String,
 }
 
-/// The values so far. `known` is the default of every key, which also says what kind of value it takes.
+/// The values so far.
 struct Layers {
-    known: Value,
+    /// The default of every key, which also says what kind of value it takes.
+    known: BTreeMap<String, Value>,
     values: Value,
     origins: BTreeMap<String, Origin>,
     problems: Vec<String>,
@@ -54,8 +55,10 @@ struct Layers {
 
 impl Sources {
     pub fn load(self) -> Result<Loaded, Problems> {
-        let known = serde_json::to_value(Config::default()).map_err(|error| Problems(vec![error.to_string()]))?;
-        let mut layers = Layers { values: known.clone(), known, origins: BTreeMap::new(), problems: Vec::new() };
+        let values = serde_json::to_value(Config::default()).map_err(|error| Problems(vec![error.to_string()]))?;
+        let mut known = BTreeMap::new();
+        flatten("", &values, &mut known);
+        let mut layers = Layers { known, values, origins: BTreeMap::new(), problems: Vec::new() };
         if let Some(path) = &self.file {
             layers.add_file(path);
         }
@@ -75,11 +78,12 @@ impl Loaded {
         let mut text = String::new();
         let Ok(Value::Object(sections)) = serde_json::to_value(&self.config) else { return text };
         for (section, values) in sections {
-            let Value::Object(values) = values else { continue };
             text += &format!("{}[{section}]\n", if text.is_empty() { "" } else { "\n" });
-            for (name, value) in values {
-                let key = format!("{section}.{name}");
-                let origin = self.origins.get(&key).map(|origin| format!("  # {}", origin.source)).unwrap_or_default();
+            let mut keys = BTreeMap::new();
+            flatten("", &values, &mut keys);
+            for (name, value) in keys {
+                let origin = self.origins.get(&format!("{section}.{name}"));
+                let origin = origin.map(|origin| format!("  # {}", origin.source)).unwrap_or_default();
                 text += &match value {
                     Value::Null => format!("# {name} is not set\n"),
                     value => format!("{name} = {}{origin}\n", as_toml(value)),
@@ -110,15 +114,19 @@ impl Layers {
             Ok(table) => table,
             Err(error) => return self.problems.push(format!("{shown}: {}", error.to_string().trim_end())),
         };
-        for (section, value) in table {
-            match value {
-                toml::Value::Table(values) => {
-                    for (name, value) in values {
-                        let value = serde_json::to_value(value).unwrap_or_default();
-                        self.add(&format!("{section}.{name}"), value, shown.to_string());
-                    }
-                }
-                _ => self.unknown(&section, shown.to_string()),
+        let Ok(values) = serde_json::to_value(table) else { return };
+        self.add_table("", values, &shown.to_string());
+    }
+
+    fn add_table(&mut self, under: &str, values: Value, source: &str) {
+        let Value::Object(values) = values else { return };
+        for (name, value) in values {
+            let key = join(under, &name);
+            let inside = format!("{key}.");
+            if value.is_object() && self.known.keys().any(|known| known.starts_with(&inside)) {
+                self.add_table(&key, value, source);
+            } else {
+                self.add(&key, value, source.to_owned());
             }
         }
     }
@@ -131,13 +139,16 @@ impl Layers {
         if NOT_KEYS.contains(&name) || is_service_link(name, value) {
             return;
         }
-        let key = rest.to_ascii_lowercase().replacen('_', ".", 1);
-        self.add_text(&key, value, name);
+        let written = rest.to_ascii_lowercase();
+        let key = self.known.keys().find(|key| key.replace('.', "_") == written).cloned();
+        self.add_text(&key.unwrap_or(written), value, name);
     }
 
-    /// Text becomes the kind of value that the key takes; what can't is refused with the rest, by name.
+    /// Text becomes the kind of value that the key takes; what can't is refused with the rest, by name. An empty text for
+    /// what is not set by default leaves it so, as `DATABASE_URL=` is meant.
     fn add_text(&mut self, key: &str, text: &str, source: &str) {
-        let value = match self.default_of(key) {
+        let value = match self.known.get(key) {
+            Some(Value::Null) if text.is_empty() => return,
             Some(Value::Number(_) | Value::Bool(_)) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
             Some(Value::Array(_)) => text.split(',').map(str::trim).collect(),
             _ => text.into(),
@@ -146,10 +157,10 @@ impl Layers {
     }
 
     fn add(&mut self, key: &str, value: Value, source: String) {
-        if self.default_of(key).is_none() {
+        if !self.known.contains_key(key) {
             return self.unknown(key, source);
         }
-        let shown = if is_secret(key) { HIDDEN.to_owned() } else { value.to_string() };
+        let shown = if is_secret(key) || value.is_object() { HIDDEN.to_owned() } else { value.to_string() };
         self.origins.insert(key.to_owned(), Origin { source, shown });
         if let Some(place) = at(&mut self.values, key) {
             *place = value;
@@ -157,26 +168,18 @@ impl Layers {
     }
 
     fn unknown(&mut self, key: &str, source: String) {
-        let likeness = |(section, name): &(&String, &String)| {
-            strsim::jaro_winkler(&format!("{section}.{name}"), key).max(strsim::jaro_winkler(name, key))
+        let likeness = |known: &&String| {
+            let name = known.rsplit('.').next().unwrap_or(known);
+            strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(name, key))
         };
-        let sections = self.known.as_object().into_iter().flatten();
-        let keys = sections.flat_map(|(section, values)| {
-            values.as_object().into_iter().flat_map(Map::keys).map(move |name| (section, name))
-        });
-        let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let hint = nearest.map(|(section, name)| format!("; did you mean {section}.{name}?")).unwrap_or_default();
+        let nearest = self.known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
         self.problems.push(format!("{key} (from {source}): there is no such key{hint}"));
-    }
-
-    fn default_of(&self, key: &str) -> Option<&Value> {
-        let (section, name) = key.split_once('.')?;
-        self.known.get(section)?.get(name)
     }
 
     /// Reads the values, one wrong one after another, so that all of them are reported.
     fn finish(mut self) -> Result<Loaded, Problems> {
-        for _ in 0..=self.origins.len() {
+        for _ in 0..=2 * self.origins.len() {
             match serde_path_to_error::deserialize::<_, Config>(&self.values) {
                 Ok(config) => {
                     let invalid = config.validate();
@@ -187,18 +190,31 @@ impl Layers {
                     return Err(Problems(self.problems));
                 }
                 Err(error) => {
-                    let path = error.path().to_string();
-                    let key: String = path.split('.').take(2).collect::<Vec<_>>().join(".");
                     let allowed = allowed(&error.inner().to_string());
-                    self.problems.push(explain(&self.origins, Invalid::new(&key, "?", allowed)));
-                    let default = self.default_of(&key).cloned();
-                    if let (Some(place), Some(default)) = (at(&mut self.values, &key), default) {
-                        *place = default;
+                    let Some((key, default)) = self.key_at(&error.path().to_string()) else {
+                        self.problems.push(allowed);
+                        break;
+                    };
+                    let Some(place) = at(&mut self.values, &key) else { break };
+                    // Nothing said that this text is meant as a number: its key has no default.
+                    if let Some(meant) = place.as_str().filter(|_| default.is_null()).and_then(number) {
+                        *place = meant;
+                        continue;
                     }
+                    *place = default;
+                    self.problems.push(explain(&self.origins, Invalid::new(&key, "?", allowed)));
                 }
             }
         }
         Err(Problems(self.problems))
+    }
+
+    /// The key whose value this path leads to, or into.
+    fn key_at(&self, path: &str) -> Option<(String, Value)> {
+        let inside =
+            |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let found = self.known.iter().find(|(key, _)| inside(key));
+        found.map(|(key, default)| (key.clone(), default.clone()))
     }
 }
 
@@ -206,9 +222,26 @@ fn as_toml(value: Value) -> String {
     toml::Value::try_from(&value).map_or_else(|_| value.to_string(), |value| value.to_string())
 }
 
+fn number(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok().filter(|value: &Value| value.is_number() || value.is_boolean())
+}
+
 fn at<'a>(values: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    let (section, name) = key.split_once('.')?;
-    values.get_mut(section)?.get_mut(name)
+    key.split('.').try_fold(values, |values, name| values.get_mut(name))
+}
+
+/// Every key with its value, `section.name` or deeper.
+fn flatten(under: &str, values: &Value, into: &mut BTreeMap<String, Value>) {
+    match values {
+        Value::Object(values) => {
+            values.iter().for_each(|(name, value)| flatten(&join(under, name), value, into));
+        }
+        value => _ = into.insert(under.to_owned(), value.clone()),
+    }
+}
+
+fn join(under: &str, name: &str) -> String {
+    if under.is_empty() { name.to_owned() } else { format!("{under}.{name}") }
 }
 
 fn explain(origins: &BTreeMap<String, Origin>, invalid: Invalid) -> String {

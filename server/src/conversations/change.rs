@@ -31,9 +31,9 @@ pub(super) fn change(
             if is_message {
                 // Who says something has read what was said before it.
                 reads.sent(order.user, order.log, stored.seq, stored.message_no);
-                Push::Sent(stored_frame(&stored))
+                Push::Sent(stored.to_wire())
             } else {
-                Push::Stored(stored_frame(&stored))
+                Push::Stored(stored.to_wire())
             }
         }));
     };
@@ -80,7 +80,7 @@ pub(super) fn mute(
     done: impl FnOnce(Result<Push, Failure>) + Send + 'static,
 ) {
     let own = Order { log: order.user.log(), ..order };
-    let answer = move |result: Result<Stored, Failure>| done(result.map(|stored| Push::Stored(stored_frame(&stored))));
+    let answer = move |result: Result<Stored, Failure>| done(result.map(|stored| Push::Stored(stored.to_wire())));
     log.append(own.command(Action::Mute { conversation: order.log, muted }), deadline, Box::new(answer));
 }
 
@@ -108,16 +108,5 @@ fn action(change: Change) -> Action {
         Change::Remove { user } => Action::RemoveMember(user),
         Change::Leave => Action::Leave,
         Change::SetRole { user, role } => Action::SetRole { user, role },
-    }
-}
-
-fn stored_frame(stored: &Stored) -> wire::Stored {
-    wire::Stored {
-        log_id: stored.log.to_wire(),
-        seq: stored.seq,
-        message_no: stored.message_no,
-        version: stored.version,
-        created_at_ms: stored.created_at_ms,
-        repeat: stored.repeat,
     }
 }

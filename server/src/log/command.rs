@@ -80,6 +80,20 @@ pub struct Stored {
     pub conversation: Option<(LogId, Seq)>,
 }
 
+impl Stored {
+    /// As the reply to its command.
+    pub fn to_wire(&self) -> wire::Stored {
+        wire::Stored {
+            log_id: self.log.to_wire(),
+            seq: self.seq,
+            message_no: self.message_no,
+            version: self.version,
+            created_at_ms: self.created_at_ms,
+            repeat: self.repeat,
+        }
+    }
+}
+
 /// Called exactly once, on any thread, and must not wait.
 pub type Done = Box<dyn FnOnce(Result<Stored, Failure>) + Send>;
 

@@ -108,33 +108,15 @@ pub(super) async fn current_epoch(connection: &Connection, deadline: Deadline) -
     }
 }
 
-/// One row for the head, with the entries beside it. The text of an edit is looked up in the message's row by a subquery
-/// and not by a join, which a planner that knows nothing of the table would turn into a scan of it.
-macro_rules! entries_where {
-    ($from:literal, $condition:literal) => {
-        concat!(
-            "SELECT h.last_seq, h.first_seq, e.* FROM heads h LEFT JOIN LATERAL (
-                SELECT e.seq, e.message_no, e.version, e.created_at, e.sender_id, e.sender_kind, e.client_id, e.kind, e.target_seq,
-                       e.attrs, CASE WHEN e.kind = 17 THEN (
-                           SELECT t.body FROM entries t
-                           WHERE t.log_id = e.log_id AND t.seq = e.target_seq AND t.version = e.seq) ELSE e.body END AS body
-                FROM ", $from, " WHERE ", $condition, ") e ON true
-             WHERE h.log_id = $1"
-        )
-    };
-}
-
-/// $1 log, $2 after, $3 to.
-pub(super) const RANGE: &str =
-    entries_where!("entries e", "e.log_id = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT 1024");
+/// $1 log, $2 after, $3 to. One row for the head, with the entries beside it.
+pub(super) const RANGE: &str = "SELECT h.last_seq, h.first_seq, e.*
+    FROM heads h LEFT JOIN LATERAL read_entries($1, $2, $3) e ON true WHERE h.log_id = $1";
 
 /// $1 log, $2 numbers of pages.
-pub(super) const PAGES: &str = entries_where!(
-    "unnest($2::bigint[]) AS p (page) CROSS JOIN LATERAL (
-         SELECT * FROM entries x WHERE x.log_id = $1 AND x.seq >= p.page * 128 AND x.seq < p.page * 128 + 128
-         ORDER BY x.seq LIMIT 128) e",
-    "true"
-);
+pub(super) const PAGES: &str = "SELECT h.last_seq, h.first_seq, e.*
+    FROM heads h LEFT JOIN LATERAL (
+        SELECT e.* FROM unnest($2::bigint[]) AS p (page)
+        CROSS JOIN LATERAL read_entries($1, p.page * 128 - 1, p.page * 128 + 127) e) e ON true WHERE h.log_id = $1";
 
 /// The entries that a statement above found, in seq order, after (last_seq, first_seq); `None` if there is no such log.
 pub(super) async fn entries(
@@ -173,16 +155,9 @@ fn entry(row: &Row, seq: Seq) -> Result<wire::Entry, tokio_postgres::Error> {
     })
 }
 
-/// $1 the xmax and $2 the xip of the last look's snapshot. The upper bound keeps a planner without statistics from taking
-/// the open range for a third of the table; the lateral subqueries keep it from joining.
+/// $1 the xmax and $2 the xip of the last look's snapshot. One row at least, for the snapshot of this one.
 pub(super) const CHANGES: &str = "SELECT pg_current_snapshot()::text, (SELECT max(epoch) FROM epochs), c.log_id, c.seq
-    FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
-        SELECT f.log_id, max(f.seq) AS seq FROM (
-            SELECT e.log_id, e.seq FROM entries e WHERE e.txid >= $1 AND e.txid <= 9223372036854775807
-            UNION ALL
-            SELECT e.log_id, e.seq FROM unnest($2::bigint[]) AS x (id)
-            CROSS JOIN LATERAL (SELECT * FROM entries e WHERE e.txid = x.id OFFSET 0) e) f
-        GROUP BY f.log_id) c ON true";
+    FROM (VALUES (1)) AS one LEFT JOIN LATERAL changed_logs($1, $2) c ON true";
 
 /// A snapshot as text, the newest epoch, and the highest seq of each log that changed since the snapshot given.
 pub(super) async fn changes(

@@ -6,7 +6,7 @@ use bowline_protocol::{ClientId, Close, Epoch, Failure, LogId, Seq, SessionId, U
 
 use crate::accounts::Identity;
 use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
-use crate::tail::Span;
+use crate::wire::Follow;
 
 /// Carried out by the connection's shard, in this order.
 #[derive(Debug, PartialEq)]
@@ -23,13 +23,8 @@ pub enum Action {
         log: LogId,
         seq: Seq,
     },
-    /// Read a log from a cursor on, then follow it.
-    Follow(Follow),
-    /// Move the cursor of a log that is followed.
-    Move {
-        log: LogId,
-        after_seq: Seq,
-    },
+    /// Read a log from a cursor on, then follow it; one that is followed already goes on from there.
+    Follow(LogId, Follow),
     /// Tell all who follow a log, best effort.
     Signal {
         log: LogId,
@@ -40,28 +35,6 @@ pub enum Action {
     /// Tell [`super::Session::drained`] when all of this connection's private frames were taken.
     WhenDrained,
     Close(Close),
-}
-
-/// A cursor to be set on a log.
-#[derive(Debug, PartialEq)]
-pub struct Follow {
-    pub log: LogId,
-    /// The last seq that the client has.
-    pub after_seq: Seq,
-    /// The head of the log when the spans were read; beyond it the entries themselves say who is a member.
-    pub as_of_seq: Seq,
-    pub spans: Vec<Span>,
-    /// Each entry is shown to the session as the cursor passes it.
-    pub watch: bool,
-    /// The client named this log: it is told when the replay has reached the head.
-    pub announce: Option<ReadState>,
-}
-
-/// How far a user has read a conversation, told at the end of its replay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadState {
-    pub read_seq: Seq,
-    pub unread: u64,
 }
 
 /// How a connection says who it is.
@@ -106,8 +79,9 @@ pub enum Ask {
         user_cursor: Option<Cursor>,
         named: Vec<Cursor>,
     },
-    /// A conversation that the user has joined while connected.
+    /// One log: joined while connected, or opened by the command `id`.
     AttachOne {
+        id: Option<u64>,
         user: UserId,
         log: LogId,
         after_seq: Seq,
@@ -155,7 +129,7 @@ pub enum Outcome {
     Connected { id: u64, result: Result<Welcome, Failure> },
     Refreshed { id: u64, result: Result<Identity, Failure> },
     Attached { id: u64, result: Result<Attachment, Failure> },
-    AttachedOne { result: Result<Option<AttachedLog>, Failure> },
+    AttachedOne { id: Option<u64>, result: Result<Option<AttachedLog>, Failure> },
     Heads { result: Result<HeadsPage, Failure> },
     Reply { id: u64, result: Result<Push, Failure> },
 }

@@ -6,19 +6,16 @@ use bowline_protocol::{Code, Failure, LogId, Seq};
 
 use super::action::{Action, Ask, Write, WriteKind};
 use super::live::Live;
-use super::{Context, fail, reply};
+use super::{Context, fail, not_here, reply};
 
 pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, out: &mut Vec<Action>) {
     let user = live.user();
-    let identity = || live.identity.clone();
     let ask = match command {
         Command::Connect { .. } => return fail(id, Code::OutOfOrder, out),
         Command::Ping => return reply(id, Push::Pong(wire::Pong {}), out),
         Command::Resume { cursors, more } => {
-            let identity = identity();
-            return live.replay.resume(id, identity, cursors, more, cx, out);
+            return live.replay.resume(id, &live.identity, cursors, more, cx, out);
         }
-        Command::Open { log, after_seq } => return open(id, log, after_seq, cx, out),
         Command::MarkRead { log, seq } => return mark_read(live, id, log, seq, cx, out),
         Command::Typing { log } => return typing(live, id, log, cx, out),
         Command::Change { log, client_id, change } => {
@@ -29,10 +26,13 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
             return write(live, id, WriteKind::Mute { log, client_id, muted }, out);
         }
         Command::Revoke { client_id, session } => {
+            live.begin_revoking(id);
             return write(live, id, WriteKind::Revoke { client_id, session }, out);
         }
         Command::Refresh { access_token } => Ask::Refresh { id, access_token },
-        Command::Sessions => Ask::Sessions { id, identity: identity() },
+        Command::Open { .. } if !live.replay.follows() => return fail(id, Code::OutOfOrder, out),
+        Command::Open { log, after_seq } => Ask::AttachOne { id: Some(id), user, log, after_seq },
+        Command::Sessions => Ask::Sessions { id, identity: live.identity.clone() },
         Command::List { limit, after } => Ask::List { id, user, limit, after },
         Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
         Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
@@ -44,19 +44,8 @@ fn write(live: &Live, id: u64, kind: WriteKind, out: &mut Vec<Action>) {
     out.push(Action::Write(Write { id, user: live.user(), kind }));
 }
 
-/// Moves the cursor of a log that this session follows.
-fn open(id: u64, log: LogId, after_seq: Seq, cx: &Context<'_>, out: &mut Vec<Action>) {
-    let Some(position) = (cx.position)(log) else { return fail(id, not_followed(), out) };
-    let replay_entries = cx.rules.limits.replay_entries;
-    if position.saturating_sub(after_seq) > replay_entries {
-        return fail(id, Failure::too_large("conversation_open.after_seq", replay_entries), out);
-    }
-    out.push(Action::Move { log, after_seq });
-    reply(id, Push::Done(wire::Done {}), out);
-}
-
 fn mark_read(live: &Live, id: u64, log: LogId, seq: Seq, cx: &Context<'_>, out: &mut Vec<Action>) {
-    let Some(position) = (cx.position)(log) else { return fail(id, not_followed(), out) };
+    let Some(position) = (cx.position)(log) else { return fail(id, not_here(), out) };
     if seq > position {
         // Nobody can have read what was not yet sent to him here.
         let failure = Failure { limit: Some(position), ..Failure::invalid("mark_read.seq", "above the head") };
@@ -68,16 +57,11 @@ fn mark_read(live: &Live, id: u64, log: LogId, seq: Seq, cx: &Context<'_>, out: 
 
 fn typing(live: &mut Live, id: u64, log: LogId, cx: &Context<'_>, out: &mut Vec<Action>) {
     if (cx.position)(log).is_none() {
-        return fail(id, not_followed(), out);
+        return fail(id, not_here(), out);
     }
     if live.may_type(cx) {
         let typing = wire::Typing { log_id: log.to_wire(), user_id: live.user().to_wire() };
         out.push(Action::Signal { log, frame: wire::ServerFrame { id: None, kind: Some(Push::Typing(typing)) } });
     }
     reply(id, Push::Done(wire::Done {}), out);
-}
-
-/// A log that is not followed is, for this user, not there.
-fn not_followed() -> Failure {
-    Failure { field: Some("log_id".into()), ..Failure::new(Code::NotFound) }
 }

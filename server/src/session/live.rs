@@ -18,6 +18,9 @@ pub(super) struct Live {
     rejoined: Vec<(LogId, Seq)>,
     told_expiring: bool,
     last_typing_ms: i64,
+    /// This client's own `session_revoke`, whose reply goes out before it closes the connection.
+    revoking: Option<u64>,
+    revoked: bool,
 }
 
 /// More rejoinings than this at once, and the connection is better resumed.
@@ -35,6 +38,8 @@ impl Live {
             rejoined: Vec::new(),
             told_expiring: false,
             last_typing_ms: 0,
+            revoking: None,
+            revoked: false,
         }
     }
 
@@ -51,18 +56,23 @@ impl Live {
 
     pub(super) fn outcome(&mut self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<Action>) {
         match outcome {
-            Outcome::Reply { id, result } => match result {
-                Ok(kind) => reply(id, kind, out),
-                Err(failure) => fail(id, failure, out),
-            },
-            Outcome::Attached { id, result } => match result {
-                Ok(attachment) => {
-                    self.user_as_of_seq = attachment.user_as_of_seq;
-                    self.replay.attached(id, &self.identity, attachment, cx, out);
+            Outcome::Reply { id, result } => {
+                match result {
+                    Ok(kind) => reply(id, kind, out),
+                    Err(failure) => fail(id, failure, out),
                 }
-                Err(failure) => self.replay.failed(id, failure, out),
-            },
-            Outcome::AttachedOne { result } => self.replay.attached_one(result, cx, out),
+                if self.revoking == Some(id) {
+                    self.revoking = None;
+                    self.close_if_revoked(out);
+                }
+            }
+            Outcome::Attached { id, result } => {
+                if let Ok(attachment) = &result {
+                    self.user_as_of_seq = attachment.user_as_of_seq;
+                }
+                self.replay.attached(id, self.identity.user, result, cx, out);
+            }
+            Outcome::AttachedOne { id, result } => self.replay.attached_one(id, result, cx, out),
             Outcome::Heads { result } => self.replay.heads(result, out),
             Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
             Outcome::Connected { .. } => {}
@@ -111,7 +121,8 @@ impl Live {
             Some(Content::SessionRevoked(revoked)) => {
                 let session = revoked.session_id.as_deref().map(SessionId::from_wire);
                 if session.is_none_or(|s| s == Some(self.identity.session)) {
-                    out.push(Action::Close(Close::Revoked));
+                    self.revoked = true;
+                    self.close_if_revoked(out);
                 }
             }
             _ => {}
@@ -130,7 +141,18 @@ impl Live {
 
     fn attach_one(&self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
         let after_seq = joined_seq.saturating_sub(1);
-        out.push(Action::Ask(Ask::AttachOne { user: self.user(), log, after_seq }));
+        out.push(Action::Ask(Ask::AttachOne { id: None, user: self.user(), log, after_seq }));
+    }
+
+    /// The client asks for an end of sessions, this one perhaps.
+    pub(super) fn begin_revoking(&mut self, id: u64) {
+        self.revoking = Some(id);
+    }
+
+    fn close_if_revoked(&self, out: &mut Vec<Action>) {
+        if self.revoked && self.revoking.is_none() {
+            out.push(Action::Close(Close::Revoked));
+        }
     }
 
     pub(super) fn drained(&mut self, out: &mut Vec<Action>) {

@@ -2,45 +2,53 @@
 
 use bowline_protocol::command::Cursor;
 use bowline_protocol::wire::{self, server_frame::Kind as Push};
-use bowline_protocol::{Close, Code, Failure, Seq, UserId};
+use bowline_protocol::{Close, Code, Failure, LogId, Seq, UserId};
 
-use super::action::{Action, Ask, Follow, ReadState};
-use super::{Context, fail, push, reply};
+use super::action::{Action, Ask};
+use super::{Context, fail, not_here, push, reply};
 use crate::accounts::Identity;
 use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
+use crate::tail::Spans;
+use crate::wire::Follow;
 
 /// How far a session has come.
-pub(super) enum Replay {
+pub(super) struct Replay {
+    stage: Stage,
+    /// Logs whose end of replay is to be told, with how far the user has read them.
+    announced: Vec<(LogId, Seq, u64)>,
+}
+
+enum Stage {
     /// `resume` frames are being collected.
-    Naming(Box<Naming>),
+    Naming(Naming),
     /// The domain is asked what the user may follow.
-    Attaching(Box<Naming>),
+    Attaching(Naming),
     /// Logs are followed; `heads` are still to be sent from this place on.
     Heads(Box<HeadsPlace>),
     Following,
 }
 
-#[derive(Default)]
-pub(super) struct Naming {
-    user_cursor: Option<Cursor>,
+struct Naming {
+    user_cursor: Option<Box<Cursor>>,
     named: Vec<Cursor>,
 }
 
 impl Replay {
     pub(super) fn before(user_cursor: Option<Cursor>) -> Self {
-        Self::Naming(Box::new(Naming { user_cursor, named: Vec::new() }))
+        let naming = Naming { user_cursor: user_cursor.map(Box::new), named: Vec::new() };
+        Self { stage: Stage::Naming(naming), announced: Vec::new() }
     }
 
     pub(super) fn resume(
         &mut self,
         id: u64,
-        identity: Identity,
+        identity: &Identity,
         cursors: Vec<Cursor>,
         more: bool,
         cx: &Context<'_>,
         out: &mut Vec<Action>,
     ) {
-        let Self::Naming(naming) = self else { return fail(id, Code::OutOfOrder, out) };
+        let Stage::Naming(naming) = &mut self.stage else { return fail(id, Code::OutOfOrder, out) };
         let limit = cx.rules.limits.conversations;
         if (naming.named.len() + cursors.len()) as u64 > limit {
             return fail(id, Failure::too_large("resume.cursors", limit), out);
@@ -49,129 +57,146 @@ impl Replay {
         if more {
             return reply(id, Push::Resumed(wire::Resumed { logs: naming.named.len() as u64 }), out);
         }
-        let naming = std::mem::take(&mut **naming);
-        let (user_cursor, named) = (naming.user_cursor, naming.named.clone());
-        *self = Self::Attaching(Box::new(naming));
-        out.push(Action::Ask(Ask::Attach { id, identity, user_cursor, named }));
+        let named = naming.named.clone();
+        let user_cursor = naming.user_cursor.as_deref().copied();
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Following) {
+            Stage::Naming(naming) => Stage::Attaching(naming),
+            other => other,
+        };
+        out.push(Action::Ask(Ask::Attach { id, identity: identity.clone(), user_cursor, named }));
     }
 
-    /// The domain could not say: the cursors are kept, and the client may send its last `resume` again.
-    pub(super) fn failed(&mut self, id: u64, failure: Failure, out: &mut Vec<Action>) {
-        if let Self::Attaching(naming) = self {
-            *self = Self::Naming(std::mem::take(naming));
-        }
-        if failure.code == Code::Revoked {
-            out.push(Action::Close(Close::Revoked));
-        } else {
-            fail(id, failure, out);
-        }
+    /// The last `resume` was answered.
+    pub(super) fn follows(&self) -> bool {
+        matches!(self.stage, Stage::Following | Stage::Heads(_))
     }
 
     pub(super) fn attached(
         &mut self,
         id: u64,
-        identity: &Identity,
-        attachment: Attachment,
+        user: UserId,
+        result: Result<Attachment, Failure>,
         cx: &Context<'_>,
         out: &mut Vec<Action>,
     ) {
+        let attachment = match result {
+            Ok(attachment) => attachment,
+            Err(failure) => return self.failed(id, failure, out),
+        };
         reply(id, Push::Resumed(wire::Resumed { logs: attachment.logs.len() as u64 }), out);
-        let user = identity.user;
-        let as_of_seq = attachment.user_as_of_seq;
+        self.stage = Stage::Following;
         match attachment.user_replay {
-            Some(replay) => {
-                *self = Self::Following;
-                follow(replay, true, cx, out);
-            }
-            None => {
-                let place = HeadsPlace::first(as_of_seq);
-                out.push(Action::Ask(Ask::Heads { user, place: place.clone() }));
-                *self = Self::Heads(Box::new(place));
-                let log = user.log();
-                out.push(Action::Follow(Follow {
-                    log,
-                    after_seq: as_of_seq,
-                    as_of_seq,
-                    spans: Vec::new(),
-                    watch: true,
-                    announce: None,
-                }));
-            }
+            Some(replay) => self.follow(replay, true, cx, out),
+            None => self.begin_heads(user, attachment.user_as_of_seq, attachment.read_at, out),
         }
         for log in attachment.unknown {
             push(Push::NotFound(wire::NotFound { log_id: log.to_wire() }), out);
         }
         for log in attachment.logs {
-            follow(log, false, cx, out);
+            self.follow(log, false, cx, out);
         }
     }
 
-    /// A conversation joined while connected. Without an answer the connection would have a hole that nobody can see,
-    /// so it ends, and the client resumes.
+    /// The domain could not say: the cursors are kept, and the client may send its last `resume` again, empty.
+    fn failed(&mut self, id: u64, failure: Failure, out: &mut Vec<Action>) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Following) {
+            Stage::Attaching(naming) => Stage::Naming(naming),
+            other => other,
+        };
+        let revoked = failure.code == Code::Revoked;
+        fail(id, failure, out);
+        if revoked {
+            out.push(Action::Close(Close::Revoked));
+        }
+    }
+
+    /// One log, joined while connected or opened by the command `id`. Without an answer a conversation that was joined
+    /// would be a hole that nobody can see, so the connection ends, and the client resumes.
     pub(super) fn attached_one(
         &mut self,
+        id: Option<u64>,
         result: Result<Option<AttachedLog>, Failure>,
         cx: &Context<'_>,
         out: &mut Vec<Action>,
     ) {
-        match result {
-            Ok(Some(log)) if (cx.position)(log.log).is_none() => follow(log, false, cx, out),
+        match (id, result) {
+            (Some(id), Ok(Some(log))) => {
+                reply(id, Push::Done(wire::Done {}), out);
+                self.follow(AttachedLog { named: true, ..log }, false, cx, out);
+            }
+            (Some(id), Ok(None)) => fail(id, not_here(), out),
+            (Some(id), Err(failure)) => fail(id, failure, out),
+            (None, Ok(Some(log))) if (cx.position)(log.log).is_none() => self.follow(log, false, cx, out),
             // Left again meanwhile, or followed already.
-            Ok(_) => {}
-            Err(_) => out.push(Action::Close(Close::Overloaded)),
+            (None, Ok(_)) => {}
+            (None, Err(_)) => out.push(Action::Close(Close::Overloaded)),
         }
     }
 
     pub(super) fn heads(&mut self, result: Result<HeadsPage, Failure>, out: &mut Vec<Action>) {
-        let Self::Heads(place) = self else { return };
+        let Stage::Heads(place) = &mut self.stage else { return };
         let Ok(page) = result else { return out.push(Action::Close(Close::Overloaded)) };
-        let as_of_seq = place.as_of_seq;
-        push(Push::Heads(wire::Heads { as_of_seq, items: page.items, more: page.next.is_some() }), out);
+        let heads = wire::Heads { as_of_seq: place.as_of_seq, items: page.items, more: page.next.is_some() };
+        push(Push::Heads(heads), out);
         match page.next {
             Some(next) => {
                 **place = next;
                 out.push(Action::WhenDrained);
             }
-            None => *self = Self::Following,
+            None => self.stage = Stage::Following,
         }
     }
 
     /// The socket has taken the last page of heads: the next one may be read.
     pub(super) fn drained(&mut self, user: UserId, out: &mut Vec<Action>) {
-        if let Self::Heads(place) = self {
+        if let Stage::Heads(place) = &self.stage {
             out.push(Action::Ask(Ask::Heads { user, place: (**place).clone() }));
         }
     }
-}
 
-/// Follows one log from where the client stands, saying aloud what can't be replayed.
-fn follow(attached: AttachedLog, watch: bool, cx: &Context<'_>, out: &mut Vec<Action>) {
-    let log = attached.log;
-    let announce = attached.named.then_some(ReadState { read_seq: attached.read_seq, unread: attached.unread });
-    let mut after_seq = attached.after_seq;
-    if let Some((first_unsure_seq, epoch)) = attached.reset {
-        push(Push::Reset(wire::Reset { log_id: log.to_wire(), first_unsure_seq, epoch }), out);
-        after_seq = after_seq.min(first_unsure_seq.saturating_sub(1));
-    }
-    if after_seq + 1 < attached.first_seq {
-        push(Push::Trimmed(wire::Trimmed { log_id: log.to_wire(), first_seq: attached.first_seq }), out);
-        after_seq = attached.first_seq - 1;
-    }
-    let head = attached.last_seq();
-    if head.saturating_sub(after_seq) > cx.rules.limits.replay_entries {
-        push(Push::GapTooLarge(wire::GapTooLarge { log_id: log.to_wire(), head }), out);
-        after_seq = head;
-    }
-    let AttachedLog { as_of_seq, spans, .. } = attached;
-    out.push(Action::Follow(Follow { log, after_seq, as_of_seq, spans, watch, announce }));
-}
-
-impl AttachedLog {
-    /// The last seq that this user may have of the log as it was: its head, or where his last span ended.
-    fn last_seq(&self) -> Seq {
-        match self.spans.last() {
-            Some(span) => span.left_seq.map_or(self.as_of_seq, |left| left.min(self.as_of_seq)),
-            None => self.as_of_seq,
+    /// A replay has covered everything up to `seq`.
+    pub(super) fn level(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
+        let Some(at) = self.announced.iter().position(|(announced, ..)| *announced == log) else { return };
+        let (_, read_seq, unread) = self.announced.swap_remove(at);
+        if self.announced.is_empty() {
+            self.announced = Vec::new();
         }
+        push(Push::CaughtUp(wire::CaughtUp { log_id: log.to_wire(), seq, read_seq, unread }), out);
+    }
+
+    /// The user log from its head on, and what stands before it as a folded snapshot.
+    fn begin_heads(&mut self, user: UserId, as_of_seq: Seq, read_at: std::time::Instant, out: &mut Vec<Action>) {
+        let place = HeadsPlace::first(as_of_seq);
+        out.push(Action::Ask(Ask::Heads { user, place: place.clone() }));
+        self.stage = Stage::Heads(Box::new(place));
+        let spans = Spans::whole();
+        let follow =
+            Follow { from: as_of_seq, as_of_seq, read_at, spans, watch: true, announce: false, gap_limit: None };
+        out.push(Action::Follow(user.log(), follow));
+    }
+
+    /// Follows one log from where the client stands, saying aloud what can't be replayed.
+    fn follow(&mut self, attached: AttachedLog, watch: bool, cx: &Context<'_>, out: &mut Vec<Action>) {
+        let log = attached.log;
+        let mut from = attached.after_seq;
+        if let Some((first_unsure_seq, epoch)) = attached.reset {
+            push(Push::Reset(wire::Reset { log_id: log.to_wire(), first_unsure_seq, epoch }), out);
+            from = from.min(first_unsure_seq.saturating_sub(1));
+        }
+        if from + 1 < attached.first_seq {
+            push(Push::Trimmed(wire::Trimmed { log_id: log.to_wire(), first_seq: attached.first_seq }), out);
+            from = attached.first_seq - 1;
+        }
+        let spans = Spans::new(attached.spans);
+        let head = spans.closed_at().unwrap_or(attached.as_of_seq);
+        if head.saturating_sub(from) > cx.rules.limits.replay_entries {
+            push(Push::GapTooLarge(wire::GapTooLarge { log_id: log.to_wire(), head }), out);
+            from = head;
+        }
+        if attached.named {
+            self.announced.push((log, attached.read_seq, attached.unread));
+        }
+        let AttachedLog { as_of_seq, read_at, named: announce, .. } = attached;
+        out.push(Action::Follow(log, Follow { from, as_of_seq, read_at, spans, watch, announce, gap_limit: None }));
     }
 }

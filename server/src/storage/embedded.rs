@@ -26,6 +26,7 @@ use owner::Owner;
 /// A PostgreSQL that runs as our child. Dropped without [`Embedded::stop`], it is told to stop and not waited for.
 pub struct Embedded {
     url: SecretString,
+    dir: PathBuf,
     child: child::Running,
     outside: Option<PathBuf>,
     /// Held for as long as the database may run.
@@ -44,7 +45,8 @@ impl Embedded {
         owner.check_reach(&dir)?;
         let cluster = Cluster::prepare(&dir, &owner, launcher)?;
         let child = cluster.start()?;
-        Ok(Self { url: cluster.url(), child, outside: cluster.outside(), _lock: lock })
+        tracing::info!(data_dir = %dir.display(), "the embedded database is ready");
+        Ok(Self { url: cluster.url(), child, outside: cluster.outside(), dir, _lock: lock })
     }
 
     /// The database of a server that runs on this data directory, for a command beside it; none if no server runs.
@@ -63,8 +65,8 @@ impl Embedded {
         &self.url
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.pid
+    pub fn data_dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Changes to how it ended, once the database has.
@@ -81,6 +83,12 @@ impl Embedded {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// The data directory, created if need be: the one asked for, else `./bowline-data`, or `/var/lib/bowline` for root where
+/// PostgreSQL could not get there.
+pub fn data_dir(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
+    Owner::of_this_process()?.data_dir(asked)
 }
 
 fn lock(dir: &Path) -> anyhow::Result<File> {

@@ -1,7 +1,7 @@
 use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,8 +45,8 @@ pub struct Pool {
 pub struct Connection {
     /// Taken when the connection is not to go back.
     object: Option<Object>,
-    /// A statement was sent and its answer was not read to the end.
-    busy: AtomicBool,
+    /// Statements whose answer was not read to the end; some may run at once.
+    unanswered: AtomicUsize,
 }
 
 impl Pool {
@@ -86,7 +86,7 @@ impl Pool {
                 if self.away.swap(false, Ordering::Relaxed) {
                     tracing::info!("the database can be reached again");
                 }
-                Ok(Connection { object: Some(object), busy: AtomicBool::new(false) })
+                Ok(Connection { object: Some(object), unanswered: AtomicUsize::new(0) })
             }
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(overloaded()),
             Err(error) => {
@@ -142,15 +142,17 @@ impl Connection {
         deadline: Deadline,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Fault> {
-        self.busy.store(true, Ordering::Relaxed);
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         match tokio::time::timeout_at(deadline.instant().into(), work).await {
             Ok(Ok(answer)) => {
-                self.busy.store(false, Ordering::Relaxed);
+                self.unanswered.fetch_sub(1, Ordering::Relaxed);
                 Ok(answer)
             }
             Ok(Err(error)) => {
                 let fault = Fault::from(error);
-                self.busy.store(fault.spoils_connection(), Ordering::Relaxed);
+                if !fault.spoils_connection() {
+                    self.unanswered.fetch_sub(1, Ordering::Relaxed);
+                }
                 Err(fault)
             }
             Err(_) => Err(Fault::Late),
@@ -172,7 +174,7 @@ impl Deref for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
-        if !self.busy.load(Ordering::Relaxed) {
+        if self.unanswered.load(Ordering::Relaxed) == 0 {
             return;
         }
         let client = Object::take(object);

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Invalid, millis};
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Threads that own sockets. A message wakes each that follows its log, so few: one carries 500,000 deliveries/s.
     pub shards: usize,
@@ -15,10 +20,13 @@ pub struct Config {
     /// The longest message of a client; an application may allow less.
     pub message_bytes: usize,
     /// Pings go out at this rhythm; a peer from which nothing came for two of them is gone.
+    #[serde(rename = "heartbeat_ms", with = "millis")]
     pub heartbeat: Duration,
     /// A peer that takes nothing of what waits for it is gone after this time.
+    #[serde(rename = "stall_limit_ms", with = "millis")]
     pub stall_limit: Duration,
     /// How long a closing handshake may take.
+    #[serde(rename = "close_timeout_ms", with = "millis")]
     pub close_timeout: Duration,
     /// A socket with this many open commands, or this many bytes of replies unsent, is not read.
     pub open_commands: u16,
@@ -54,5 +62,30 @@ impl Default for Config {
             inbox_sockets: 1024,
             page_reads: 4,
         }
+    }
+}
+
+impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let (kib, mib) = (1024, 1024 * 1024);
+        let time = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ranges = [
+            ("shards", self.shards as u64, 1..=64),
+            ("tail_bytes", self.tail_bytes as u64, 64 * kib..=1024 * mib),
+            ("notsent_lowat_bytes", u64::from(self.notsent_lowat_bytes), 1..=mib),
+            ("read_buffer_bytes", self.read_buffer_bytes as u64, kib..=16 * mib),
+            ("message_bytes", self.message_bytes as u64, kib..=64 * mib),
+            ("heartbeat_ms", time(self.heartbeat), 100..=600_000),
+            ("stall_limit_ms", time(self.stall_limit), 1_000..=86_400_000),
+            ("close_timeout_ms", time(self.close_timeout), 100..=60_000),
+            ("open_commands", u64::from(self.open_commands), 1..=10_000),
+            ("unsent_pause_bytes", self.unsent_pause_bytes as u64, kib..=16 * mib),
+            ("unsent_max_bytes", self.unsent_max_bytes as u64, kib..=64 * mib),
+            ("turn_private_bytes", self.turn_private_bytes as u64, kib..=64 * mib),
+            ("inbox_entries", self.inbox_entries as u64, 1..=1_000_000),
+            ("inbox_sockets", self.inbox_sockets as u64, 1..=1_000_000),
+            ("page_reads", self.page_reads as u64, 1..=100),
+        ];
+        ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect()
     }
 }

@@ -15,7 +15,7 @@ use super::slot::{Flag, Socket};
 use super::topic::Topics;
 
 /// How a socket follows a log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Follow {
     /// The last seq that the reader has.
     pub from: Seq,

@@ -3,60 +3,23 @@
 #![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
 
 use std::net::SocketAddr;
-use std::thread;
 
 use bowline::accounts::{self, Accounts};
 use bowline::api::{self, Api, Socket};
 use bowline::limits::Rate;
-use bowline::storage::{self, Pool, migrate};
+use bowline::log::{self, Committed, Log};
+use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
+use bowline_testkit::TestDatabase;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub(crate) const SECRET: &str = "the secret of a server in a test";
 pub(crate) const PASSWORD: &str = "correct horse battery";
-
-/// A fresh database on the server that `BOWLINE_TEST_DATABASE_URL` names; gone when dropped.
-pub(crate) struct Database {
-    server: String,
-    name: String,
-    pub(crate) url: String,
-}
-
-impl Database {
-    pub(crate) async fn create() -> Self {
-        let server = std::env::var("BOWLINE_TEST_DATABASE_URL").expect("BOWLINE_TEST_DATABASE_URL names a PostgreSQL");
-        let name = format!("api_{}", Uuid::now_v7().simple());
-        connect(&server).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-        migrate::up(&url.as_str().into(), migrate::FILES).await.unwrap();
-        Self { server, name, url }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        // A thread, because the test's runtime may be in the middle of its end.
-        let dropped = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { connect(&server).await.batch_execute(&sql).await })
-        });
-        let _ = dropped.join();
-    }
-}
-
-pub(crate) async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -66,7 +29,9 @@ pub(crate) struct Server {
     pub(crate) sockets: mpsc::UnboundedReceiver<Socket>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<()>,
-    pub(crate) database: Database,
+    pub(crate) database: TestDatabase,
+    /// What was stored in any log.
+    pub(crate) committed: mpsc::UnboundedReceiver<Committed>,
     http: reqwest::Client,
 }
 
@@ -105,10 +70,13 @@ impl Server {
     }
 
     pub(crate) async fn with(accounts: accounts::Config, api: api::Config) -> Self {
-        let database = Database::create().await;
-        let pool = Pool::new(&database.url.as_str().into(), &storage::Config::default()).unwrap();
+        let database = TestDatabase::create().await;
+        let pool = Pool::new(&database.url().into(), &storage::Config::default()).unwrap();
         let metrics = Metrics::default();
-        let accounts = Accounts::start(&accounts, None, pool.clone(), &metrics).unwrap();
+        let (sink, committed) = mpsc::unbounded_channel();
+        let sink = move |entries: &Committed| drop(sink.send(entries.clone()));
+        let log = Log::start(pool.clone(), log::Config::default(), &metrics, sink);
+        let accounts = Accounts::start(&accounts, None, pool.clone(), log, &metrics).unwrap();
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
         let api = Api::new(api, accounts.clone(), pool, metrics, adopt);
@@ -116,7 +84,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(api::serve(listener, api.clone(), stop.clone()));
-        Self { address, api, accounts, sockets, stop, served, database, http: reqwest::Client::new() }
+        Self { address, api, accounts, sockets, stop, served, database, committed, http: reqwest::Client::new() }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -7,30 +7,24 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bowline_testkit::TestDatabase;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-/// A fresh database on the server that `BOWLINE_TEST_DATABASE_URL` names.
+/// An empty database, and what the tests ask the server about it.
 pub(crate) struct Database {
-    pub name: String,
-    pub url: String,
-    /// Connected to the server's own database, not to this one.
-    pub admin: Client,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// A connection beside the pool that is tested.
+    pub(crate) admin: Client,
 }
 
 impl Database {
     pub(crate) async fn create() -> Self {
-        let server = std::env::var("BOWLINE_TEST_DATABASE_URL").expect("BOWLINE_TEST_DATABASE_URL names a PostgreSQL");
-        let admin = connect(&server).await;
-        let name = format!("storage_{}", Uuid::now_v7().simple());
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let (base, _) = server.rsplit_once('/').unwrap();
-        Self { url: format!("{base}/{name}"), name, admin }
-    }
-
-    pub(crate) async fn admin_on_it(&self) -> Client {
-        connect(&self.url).await
+        let database = TestDatabase::empty().await;
+        let (_, name) = database.url().rsplit_once('/').unwrap();
+        Self { name: name.to_owned(), url: database.url().to_owned(), admin: database.connect().await }
     }
 
     /// Whether a statement that contains this text runs in this database.
@@ -89,12 +83,6 @@ impl Drop for PgBouncer {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-pub(crate) async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 /// Waits for a condition; the bound is for a test that fails.

@@ -1,0 +1,159 @@
+//! Sockets that cost little on this side, for scenarios with thousands of them: protobuf alone, no reconnecting, one read
+//! buffer for all that wait, memory only while a message is partial.
+
+mod framing;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use anyhow::{Context, bail, ensure};
+use bowline_client::protocol::wire::client_frame::Kind as Ask;
+use bowline_client::protocol::wire::server_frame::Kind as Push;
+use bowline_client::protocol::{Codec, wire};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+
+use framing::{Inbox, Message};
+
+/// Where a raw socket connects to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    address: SocketAddr,
+    authority: String,
+}
+
+impl Target {
+    pub(crate) async fn resolve(url: &str) -> anyhow::Result<Self> {
+        let authority =
+            url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default().to_owned();
+        let address =
+            lookup_host(&authority).await.with_context(|| format!("{url}: http://host:port is expected"))?.next();
+        Ok(Self { address: address.with_context(|| format!("{url}: no such host"))?, authority })
+    }
+}
+
+pub(crate) struct RawSocket {
+    stream: TcpStream,
+    inbox: Inbox,
+    last_id: u64,
+    out: Vec<u8>,
+}
+
+/// The most that is read at once; on the stack, so that no waiting socket owns it.
+const READ_BYTES: usize = 16 * 1024;
+const HANDSHAKE_BYTES: usize = 8 * 1024;
+
+impl RawSocket {
+    /// Connects, authenticates, and resumes with nothing. `source` spreads many sockets over addresses of this machine.
+    pub(crate) async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> anyhow::Result<Self> {
+        let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(source) = source.filter(|_| target.address.is_ipv4()) {
+            socket.bind(SocketAddr::V4(SocketAddrV4::new(source, 0))).with_context(|| format!("source {source}"))?;
+        }
+        let mut stream = socket.connect(target.address).await?;
+        stream.set_nodelay(true)?;
+        upgrade(&mut stream, &target.authority).await?;
+        let mut socket = Self { stream, inbox: Inbox::default(), last_id: 0, out: Vec::new() };
+        let client = wire::ClientInfo { name: "bowline-loadtest".into(), version: env!("CARGO_PKG_VERSION").into() };
+        let connect = wire::Connect { access_token: token.to_owned(), client: Some(client), ..Default::default() };
+        let id = socket.ask(Ask::Connect(connect));
+        socket.reply(id).await.context("connect")?;
+        socket.ask(Ask::Resume(wire::Resume::default()));
+        Ok(socket)
+    }
+
+    /// Puts a command into what is to be written; gives its id.
+    pub(crate) fn ask(&mut self, kind: Ask) -> u64 {
+        self.last_id += 1;
+        let mut message = BytesMut::new();
+        Codec::Proto.write_client(&wire::ClientFrame { id: self.last_id, kind: Some(kind) }, &mut message);
+        framing::write_binary(&message, &mut self.out);
+        self.last_id
+    }
+
+    /// Writes what is to be written, waits for something, and gives each frame that is whole. Answers pings. Reads while
+    /// it can't write, so that neither side waits for the other. An end of the connection is an error. May be dropped
+    /// while it waits.
+    pub(crate) async fn read(&mut self, mut each: impl FnMut(wire::ServerFrame)) -> anyhow::Result<()> {
+        self.write()?;
+        let waiting = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        if self.stream.ready(waiting).await?.is_readable() {
+            self.take(&mut each)?;
+        }
+        self.write()
+    }
+
+    /// The reply to a command, everything else dropped.
+    pub(crate) async fn reply(&mut self, id: u64) -> anyhow::Result<Push> {
+        let mut reply = None;
+        while reply.is_none() {
+            self.read(|frame| {
+                if frame.id == Some(id) {
+                    reply = frame.kind;
+                }
+            })
+            .await?;
+        }
+        match reply {
+            Some(Push::Error(error)) => bail!("{}: {}", error.name, error.message),
+            Some(reply) => Ok(reply),
+            None => bail!("no reply"),
+        }
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
+        while !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(written) if written == self.out.len() => self.out = Vec::new(),
+                Ok(written) => drop(self.out.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, each: &mut impl FnMut(wire::ServerFrame)) -> anyhow::Result<()> {
+        let mut buffer = [0; READ_BYTES];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => bail!("the connection ended"),
+            Ok(read) => {
+                let out = &mut self.out;
+                self.inbox.take(&buffer[..read], |message| deliver(message, out, each))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn deliver(message: Message<'_>, out: &mut Vec<u8>, each: &mut impl FnMut(wire::ServerFrame)) -> anyhow::Result<()> {
+    match message {
+        Message::Binary(bytes) => Codec::Proto.read_server(bytes)?.into_iter().for_each(each),
+        Message::Ping(payload) => framing::write_pong(payload, out),
+        Message::Close(code) => bail!("closed by the server ({code})"),
+        Message::Other => {}
+    }
+    Ok(())
+}
+
+/// The HTTP upgrade. The server says nothing after it before it is spoken to.
+async fn upgrade(stream: &mut TcpStream, authority: &str) -> anyhow::Result<()> {
+    let request = format!(
+        "GET /v1/connect HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Ym93bGluZS1sb2FkdGVzdA==\r\n\
+         Sec-WebSocket-Protocol: {}\r\n\r\n",
+        Codec::Proto.subprotocol()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        ensure!(answer.len() < HANDSHAKE_BYTES, "the answer to the upgrade is too long");
+        ensure!(stream.read_buf(&mut answer).await? > 0, "the connection ended in the upgrade");
+    }
+    let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+    ensure!(head.starts_with("http/1.1 101"), "upgrade refused: {}", head.lines().next().unwrap_or_default());
+    ensure!(head.contains(Codec::Proto.subprotocol()), "the server did not choose {}", Codec::Proto.subprotocol());
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Durable sends at a rate, timed from when each was meant to go: a server that falls behind can't hide it by being
+//! asked less. Beside it, in the same run, what the disk takes.
+
+mod load;
+mod result;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::Outcome;
+use crate::options::{Common, duration};
+use crate::probe::Probe;
+use crate::process;
+use crate::progress::{self, Progress};
+use crate::report::write_json;
+use load::{Load, Pacer};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Conversations, each with a sender of its own
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    conversations: usize,
+    /// Sends a second in all, or `max`
+    #[arg(long, default_value = "500", value_name = "R|max")]
+    rate: Rate,
+    /// How long sends go out
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    /// Length of each body
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    bytes: usize,
+    /// Readers in each conversation, beside its sender
+    #[arg(long, default_value_t = 1, value_name = "K")]
+    readers: usize,
+    /// Sends that a sender may have open with `--rate max`
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    window: usize,
+    /// The server's process, for its processor time and memory
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// A folder on the disk that the database writes to
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    probe_dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rate {
+    PerSecond(f64),
+    Max,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Rate::Max),
+            text => match text.parse::<f64>() {
+                Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(Rate::PerSecond(rate)),
+                _ => Err("expected a number above 0, or max".into()),
+            },
+        }
+    }
+}
+
+/// After the last send, answers and deliveries get this long.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
+    args.common.check_targets()?;
+    ensure!(args.conversations > 0 && args.window > 0, "--conversations and --window: at least 1");
+    ensure!(args.bytes >= load::STAMP_BYTES, "--bytes: at least {}", load::STAMP_BYTES);
+    let limit = args.common.timeout;
+    timeout(limit, measured(args)).await.context("not done within --timeout")?
+}
+
+async fn measured(args: Args) -> anyhow::Result<Outcome> {
+    let minting = args.common.minting().context("--token-secret is needed: sends uses minted tokens")?;
+    let load = Arc::new(Load::new(args.bytes, args.window));
+    let mut sockets = load::prepare(&args, &minting).await?;
+    let usage = |pid: Option<u32>| pid.map(process::usage).transpose();
+    let (before, probe) = (usage(args.pid)?, Probe::start(&args.probe_dir)?);
+
+    let until = Instant::now() + args.duration;
+    let mut tasks = JoinSet::new();
+    let readers = sockets.iter_mut().flat_map(|conversation| conversation.readers.drain(..));
+    for reader in readers.collect::<Vec<_>>() {
+        tasks.spawn(load::read(Arc::clone(&load), reader));
+    }
+    let (pacer, turns) = match args.rate {
+        Rate::Max => (None, Vec::new()),
+        Rate::PerSecond(rate) => {
+            let (pacer, turns) = Pacer::new(rate, sockets.len(), args.duration);
+            (Some(pacer), turns)
+        }
+    };
+    let mut turns = turns.into_iter();
+    for conversation in sockets {
+        tasks.spawn(load::send(Arc::clone(&load), conversation, turns.next(), until));
+    }
+    let late = pacer.map(Pacer::run);
+    watch(&load, args.duration).await;
+    let after = usage(args.pid)?;
+    let fdatasync = probe.stop();
+    let pacing_late = late.and_then(|thread| thread.join().ok());
+
+    let give_up = Instant::now() + AFTERWARDS;
+    while !load.settled(args.readers) && Instant::now() < give_up && !tasks.is_empty() {
+        tokio::time::sleep(progress::EVERY).await;
+    }
+    tasks.shutdown().await;
+    let result = result::Summary::new(&args, &load, fdatasync, before.zip(after), pacing_late);
+    result.print();
+    write_json(args.common.json.as_deref(), &result)?;
+    Ok(if result.ok { Outcome::Good } else { Outcome::Bad })
+}
+
+async fn watch(load: &Load, duration: Duration) {
+    let mut progress = Progress::new(duration.as_secs().max(1));
+    let started = Instant::now();
+    while started.elapsed() < duration {
+        tokio::time::sleep(progress::EVERY).await;
+        progress.tell(started.elapsed().as_secs(), || load.progress(started.elapsed()));
+    }
+    progress.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!("max".parse(), Ok(Rate::Max));
+        assert_eq!("0.5".parse(), Ok(Rate::PerSecond(0.5)));
+        for text in ["0", "-1", "NaN", "inf", "fast"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+}

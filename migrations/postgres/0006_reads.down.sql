@@ -1,0 +1,2 @@
+DROP FUNCTION changed_logs;
+DROP FUNCTION read_entries;

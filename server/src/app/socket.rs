@@ -1,0 +1,149 @@
+//! `session` plugged into `wire`: what a shard hears becomes events, and what a session wants is done on its socket.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bowline_protocol::limits::UNAUTHENTICATED_FRAME_BYTES;
+use bowline_protocol::wire::{Drain, Entry, ServerFrame, server_frame::Kind as Push};
+use bowline_protocol::{Close, Codec, LogId, Seq};
+
+use crate::accounts::Identity;
+use crate::api::Place;
+use crate::dispatch::Dispatch;
+use crate::session::{Action, Context, Outcome, Rules, Session, error_frame};
+use crate::wire::{Application, Io, Shards};
+
+/// What the handshake knew.
+pub(super) struct Ticket {
+    /// Of the token in the upgrade's header, if there was one.
+    pub(super) identity: Option<Identity>,
+    pub(super) place: Place,
+}
+
+/// What a socket holds: its session, and its place among the sockets that a server may have.
+pub(super) struct Slot {
+    session: Box<Session>,
+    _place: Place,
+}
+
+/// The protocol of one shard's sockets.
+pub(super) struct Sockets {
+    rules: Arc<Rules>,
+    dispatch: Dispatch<Self>,
+    shards: Shards<Self>,
+    /// Room for what one event leads to; empty between calls.
+    actions: Vec<Action>,
+}
+
+impl Sockets {
+    pub(super) fn new(rules: Arc<Rules>, dispatch: Dispatch<Self>, shards: Shards<Self>) -> Self {
+        Self { rules, dispatch, shards, actions: Vec::new() }
+    }
+
+    /// Lets the session handle one event, then does what it wants.
+    fn step(
+        &mut self,
+        session: &mut Session,
+        io: &mut Io<'_>,
+        event: impl FnOnce(&mut Session, &Context<'_>, &mut Vec<Action>),
+    ) {
+        let mut actions = std::mem::take(&mut self.actions);
+        {
+            let position = |log| io.cursor(log);
+            let cx = Context { rules: &self.rules, now_ms: now_ms(), position: &position };
+            event(session, &cx, &mut actions);
+        }
+        for action in actions.drain(..) {
+            self.act(action, io);
+        }
+        self.actions = actions;
+    }
+
+    fn act(&self, action: Action, io: &mut Io<'_>) {
+        match action {
+            Action::Send(frame) => {
+                if frame.id.is_some() {
+                    io.command_answered();
+                }
+                io.send(&frame);
+            }
+            Action::Ask(ask) => self.dispatch.ask(ask, io.address()),
+            Action::Write(write) => self.dispatch.write(write, io.address()),
+            Action::MarkRead { user, log, seq } => self.dispatch.mark_read(user, log, seq),
+            Action::Follow(log, follow) => io.follow(log, follow),
+            Action::Signal { log, frame } => self.shards.signal(log, frame),
+            Action::Authenticated(user) => {
+                io.identify(user);
+                io.set_message_bytes(usize::try_from(self.rules.limits.frame_bytes).unwrap_or(usize::MAX));
+            }
+            Action::WhenDrained => io.call_when_taken(),
+            Action::Close(close) => io.close(close),
+        }
+    }
+}
+
+impl Application for Sockets {
+    type Slot = Slot;
+    type Ticket = Ticket;
+    type Done = Outcome;
+
+    fn open(&mut self, ticket: Ticket, io: &mut Io<'_>) -> Slot {
+        io.set_message_bytes(UNAUTHENTICATED_FRAME_BYTES as usize);
+        Slot { session: Box::new(Session::new(ticket.identity, now_ms())), _place: ticket.place }
+    }
+
+    fn message(&mut self, slot: &mut Slot, text: bool, payload: &[u8], io: &mut Io<'_>) {
+        let codec = io.codec();
+        if text != (codec == Codec::Json) {
+            return io.close(Close::Unsupported);
+        }
+        for frame in codec.read_client(payload) {
+            match frame {
+                Ok(frame) => {
+                    if frame.id > 0 {
+                        io.command_opened();
+                    }
+                    self.step(&mut slot.session, io, |session, cx, out| session.frame(frame, cx, out));
+                }
+                Err(refused) => io.send(&error_frame(refused.id, &refused.failure)),
+            }
+        }
+    }
+
+    fn done(&mut self, slot: &mut Slot, done: Outcome, io: &mut Io<'_>) {
+        self.step(&mut slot.session, io, |session, cx, out| session.outcome(done, cx, out));
+    }
+
+    fn passed(&mut self, slot: &mut Slot, log: LogId, entry: &Entry, io: &mut Io<'_>) {
+        let own = slot.session.user().map(bowline_protocol::UserId::log);
+        self.step(&mut slot.session, io, |session, cx, out| match own == Some(log) {
+            true => session.passed(entry, cx, out),
+            false => session.removed(log, entry.seq, out),
+        });
+    }
+
+    fn level(&mut self, slot: &mut Slot, log: LogId, seq: Seq, _ended: bool, io: &mut Io<'_>) {
+        self.step(&mut slot.session, io, |session, _, out| session.level(log, seq, out));
+    }
+
+    fn taken(&mut self, slot: &mut Slot, io: &mut Io<'_>) {
+        self.step(&mut slot.session, io, |session, _, out| session.drained(out));
+    }
+
+    fn sweep(&mut self, slot: &mut Slot, _now: Instant, io: &mut Io<'_>) {
+        self.step(&mut slot.session, io, |session, cx, out| session.sweep(cx, out));
+    }
+
+    fn drain(&mut self, _slot: &mut Slot, reconnect_after: Duration, io: &mut Io<'_>) {
+        let reconnect_after_ms = u64::try_from(reconnect_after.as_millis()).unwrap_or(u64::MAX);
+        io.send(&ServerFrame { id: None, kind: Some(Push::Drain(Drain { reconnect_after_ms, ticket: None })) });
+    }
+
+    fn closed(&mut self, _slot: Slot) {}
+}
+
+/// A clock before 1970 is not met.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

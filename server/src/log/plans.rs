@@ -1,0 +1,169 @@
+//! How PostgreSQL runs the hot statements on a million rows, before and after it has gathered statistics.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+
+use bowline_testkit::TestDatabase;
+use serde_json::Value;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use super::store;
+
+const MILLION: &str = include_str!("../../tests/log/million.sql");
+
+/// What a client does when it attaches: its conversations, their heads, and what it has not read.
+const UNREAD: &str = "SELECT m.conversation_id, h.last_seq, h.last_message_no - r.message_no
+    FROM membership m JOIN heads h ON h.log_id = m.conversation_id
+    JOIN read_positions r ON r.user_id = m.user_id AND r.conversation_id = m.conversation_id
+    WHERE m.user_id = $1 AND m.left_seq IS NULL";
+
+/// Runs statements and sees the plan of each, those inside of functions too.
+struct Explained {
+    client: Client,
+    notices: Arc<Mutex<Vec<String>>>,
+}
+
+/// What the plans of one statement do.
+#[derive(Debug, Default)]
+struct Found {
+    indexes: BTreeSet<String>,
+    /// Scans of whole tables, and sorts of what comes from one.
+    wrong: Vec<String>,
+    /// Pages of tables and indexes, the catalogue's not counted.
+    buffers: u64,
+}
+
+impl Explained {
+    async fn connect(database: &TestDatabase) -> Self {
+        let (client, mut connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let seen = notices.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    seen.lock().unwrap().push(notice.message().to_owned());
+                }
+            }
+        });
+        client
+            .batch_execute(
+                "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
+                 SET auto_explain.log_analyze = on; SET auto_explain.log_buffers = on; SET auto_explain.log_timing = off;
+                 SET auto_explain.log_format = json; SET client_min_messages = log; SET statement_timeout = 0; BEGIN",
+            )
+            .await
+            .unwrap();
+        Self { client, notices }
+    }
+
+    async fn run(&self, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> (u64, Found) {
+        self.notices.lock().unwrap().clear();
+        let rows = self.client.query(sql, parameters).await.unwrap().len() as u64;
+        // The plan of the statement itself is told when its portal goes.
+        self.client.batch_execute("SELECT 1").await.unwrap();
+        let mut found = Found::default();
+        let plans = std::mem::take(&mut *self.notices.lock().unwrap());
+        for plan in plans.iter().filter_map(|text| text.split_once("plan:")) {
+            let plan: Value = serde_json::from_str(plan.1).unwrap();
+            found.walk(&plan["Plan"]);
+        }
+        (rows, found)
+    }
+}
+
+impl Found {
+    /// Whether a table is read below.
+    fn walk(&mut self, plan: &Value) -> bool {
+        let node = plan["Node Type"].as_str().unwrap();
+        if let Some(index) = plan["Index Name"].as_str() {
+            self.indexes.insert(index.to_owned());
+        }
+        let mut reads_table = plan["Relation Name"].is_string();
+        let mut own_buffers = buffers(plan);
+        for below in plan["Plans"].as_array().into_iter().flatten() {
+            own_buffers -= buffers(below);
+            let is_subplan = below["Parent Relationship"] == "SubPlan" || below["Parent Relationship"] == "InitPlan";
+            reads_table |= self.walk(below) && !is_subplan;
+        }
+        if reads_table || plan["Index Name"].is_string() {
+            self.buffers += own_buffers;
+        }
+        if node == "Seq Scan" || (node.contains("Sort") && reads_table) {
+            self.wrong.push(plan.to_string());
+        }
+        reads_table
+    }
+}
+
+fn buffers(plan: &Value) -> u64 {
+    plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
+    let database = TestDatabase::shared("million", MILLION).await;
+    let explained = Explained::connect(&database).await;
+    let id = |name: &str| {
+        let client = &explained.client;
+        let sql = format!("SELECT md5('{name}')::uuid");
+        async move { client.query_one(&sql, &[]).await.unwrap().get::<_, uuid::Uuid>(0) }
+    };
+    let (log, user, client_id) = (id("log7").await, id("user35").await, id("client7").await);
+    let (after, to, pages) = (880_i64, 1_008_i64, vec![0_i64, 3, 7]);
+    let (xmax, xip) = (1_000_005_i64, vec![4_000_i64, 4_500, 7_000]);
+    let append =
+        "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[$3::uuid], '{7}',
+                      '{16}', '{NULL}', '{NULL}', '{x}', '{NULL}')";
+    let edit =
+        "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[gen_random_uuid()],
+                    '{7}', '{17}', '{1}', '{1}', '{x}', '{NULL}')";
+
+    for analysed in [false, true] {
+        if analysed {
+            // Within the transaction: for the next run the table is as it was.
+            explained.client.batch_execute("ANALYZE entries, heads, membership, read_positions").await.unwrap();
+        }
+        // A page of rows that came among those of a thousand other logs is a block a row.
+        let check: [(&str, &str, &[&(dyn tokio_postgres::types::ToSql + Sync)], u64, &[&str], u64); 8] = [
+            ("a range", store::RANGE, &[&log, &after, &to], 128, &["entries_pkey", "heads_pkey"], 260),
+            ("pages", store::PAGES, &[&log, &pages], 127 + 128 + 115, &["entries_pkey", "heads_pkey"], 900),
+            ("changes", store::CHANGES, &[&xmax, &xip], 1_000, &["entries_txid", "epochs_pkey"], 400),
+            ("a cursor's epoch", store::FIRST_UNSURE, &[&log, &0_i64], 1, &["epoch_heads_pkey", "epochs_pkey"], 20),
+            ("unread", UNREAD, &[&user], 1, &["heads_pkey", "membership_user", "read_positions_pkey"], 20),
+            (
+                "a repeat",
+                append,
+                &[&log, &user, &client_id],
+                1,
+                &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
+                60,
+            ),
+            (
+                "a send",
+                append,
+                &[&log, &user, &uuid::Uuid::new_v4()],
+                1,
+                &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
+                80,
+            ),
+            (
+                "an edit",
+                edit,
+                &[&log, &user],
+                1,
+                &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
+                120,
+            ),
+        ];
+        for (what, sql, parameters, rows, indexes, most_buffers) in check {
+            let (returned, found) = explained.run(sql, parameters).await;
+            let what = format!("{what}, analysed: {analysed}: {found:#?}");
+            assert_eq!(returned, rows, "{what}");
+            assert!(found.wrong.is_empty(), "{what}");
+            assert!(found.buffers <= most_buffers, "{what}");
+            assert!(found.indexes.iter().map(String::as_str).eq(indexes.iter().copied()), "{what}");
+        }
+    }
+}
