@@ -27,7 +27,7 @@ use crate::log::Log;
 use crate::session::Rules;
 use crate::storage::Storage;
 use crate::telemetry::Metrics;
-use crate::wire::Shards;
+use crate::wire::{self, Shards};
 use follower::Follower;
 use pages::Pages;
 use socket::{Sockets, Ticket};
@@ -94,7 +94,12 @@ impl Server {
             heartbeat_interval_ms: u64::try_from(config.wire.heartbeat.as_millis()).unwrap_or(u64::MAX),
             ..Rules::default()
         });
-        let shards = Shards::start(config.wire.clone(), Pages(log.clone()), &Handle::current(), &metrics, |shards| {
+        let wire = wire::Config {
+            message_bytes: usize::try_from(config.limits.frame_bytes)?,
+            open_commands: u16::try_from(config.limits.open_commands)?,
+            ..config.wire.clone()
+        };
+        let shards = Shards::start(wire, Pages(log.clone()), &Handle::current(), &metrics, |shards| {
             Sockets::new(
                 rules.clone(),
                 Dispatch::new(Handle::current(), domain.clone(), shards.clone()),

@@ -17,7 +17,8 @@ pub struct Config {
     pub notsent_lowat_bytes: u32,
     /// One read of a socket.
     pub read_buffer_bytes: usize,
-    /// The longest message of a client; an application may allow less.
+    /// The longest message of a client; an application may allow less. Set from `limits.frame_bytes`.
+    #[serde(skip)]
     pub message_bytes: usize,
     /// Pings go out at this rhythm; a peer from which nothing came for two of them is gone.
     #[serde(rename = "heartbeat_ms", with = "millis")]
@@ -28,7 +29,8 @@ pub struct Config {
     /// How long a closing handshake may take.
     #[serde(rename = "close_timeout_ms", with = "millis")]
     pub close_timeout: Duration,
-    /// A socket with this many open commands, or this many bytes of replies unsent, is not read.
+    /// A socket with this many open commands (set from `limits.open_commands`), or this many bytes of replies unsent, is not read.
+    #[serde(skip)]
     pub open_commands: u16,
     pub unsent_pause_bytes: usize,
     /// Replies beyond this close the socket: its application makes more than the peer takes.
@@ -74,11 +76,9 @@ impl Config {
             ("tail_bytes", self.tail_bytes as u64, 64 * kib..=1024 * mib),
             ("notsent_lowat_bytes", u64::from(self.notsent_lowat_bytes), 1..=mib),
             ("read_buffer_bytes", self.read_buffer_bytes as u64, kib..=16 * mib),
-            ("message_bytes", self.message_bytes as u64, kib..=64 * mib),
             ("heartbeat_ms", time(self.heartbeat), 100..=600_000),
             ("stall_limit_ms", time(self.stall_limit), 1_000..=86_400_000),
             ("close_timeout_ms", time(self.close_timeout), 100..=60_000),
-            ("open_commands", u64::from(self.open_commands), 1..=10_000),
             ("unsent_pause_bytes", self.unsent_pause_bytes as u64, kib..=16 * mib),
             ("unsent_max_bytes", self.unsent_max_bytes as u64, kib..=64 * mib),
             ("turn_private_bytes", self.turn_private_bytes as u64, kib..=64 * mib),
