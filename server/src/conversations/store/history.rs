@@ -108,7 +108,7 @@ pub(in crate::conversations) struct Reaction {
 const SCAN: &str = "
 WITH found AS MATERIALIZED (
     SELECT m.*, abs(m.seq - $10) AS distance,
-           sum(m.bytes) OVER (ORDER BY abs(m.seq - $10)) > $11 AND row_number() OVER (ORDER BY abs(m.seq - $10)) > 1 AS over
+           sum(m.bytes) OVER nearer > $11 AND row_number() OVER nearer > 1 AS over
     FROM (
         (SELECT e.seq, coalesce(octet_length(e.body), 0) AS bytes FROM entries e
          WHERE e.log_id = $1 AND e.seq > $4 AND e.seq <= $5 AND e.kind = 16
@@ -120,9 +120,10 @@ WITH found AS MATERIALIZED (
            AND EXISTS (SELECT FROM unnest($2::bigint[], $3::bigint[]) AS s (a, b) WHERE e.seq BETWEEN s.a AND s.b)
          ORDER BY e.seq LIMIT $9)
     ) m
+    WINDOW nearer AS (ORDER BY abs(m.seq - $10), m.seq DESC ROWS UNBOUNDED PRECEDING)
 ),
 reactions AS MATERIALIZED (
-    SELECT f.distance, r.* FROM (SELECT * FROM found ORDER BY distance) f
+    SELECT f.distance, r.* FROM (SELECT * FROM found ORDER BY distance, seq DESC) f
     CROSS JOIN LATERAL (
         SELECT r.target_seq, r.seq, r.kind, r.sender_id, r.attrs ->> 'emoji' AS emoji FROM entries r
         WHERE r.log_id = $1 AND r.target_seq = f.seq AND r.kind IN (19, 20) ORDER BY r.target_seq DESC, r.seq DESC) r
@@ -138,7 +139,7 @@ FROM reactions r
 UNION ALL
 (SELECT m.left_seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL
  FROM membership m WHERE m.user_id = $13 AND m.conversation_id = $1 ORDER BY m.joined_seq DESC LIMIT 1)
-ORDER BY what, distance, seq DESC";
+ORDER BY what, distance, target_seq DESC, seq DESC";
 
 pub(in crate::conversations) async fn scan(
     connection: &Connection,
