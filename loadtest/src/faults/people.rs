@@ -79,6 +79,9 @@ impl People {
             all.push(person);
         }
         let logs = converse(&clients[0], &all, args.conversations).await?;
+        for person in &all {
+            person.memory.until(|kept| logs.iter().all(|log| kept.reached(*log) > 0)).await;
+        }
         let (writing, _) = watch::channel(true);
         let mut writers = JoinSet::new();
         for (number, (client, person)) in clients.into_iter().zip(&all).enumerate() {
