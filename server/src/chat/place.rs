@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, bail};
 use bowline_client::accounts::Accounts;
 use bowline_client::protocol::wire::{self, ConversationKind};
-use bowline_client::protocol::{ClientId, LogId, UserId};
-use bowline_client::{Client, NewConversation};
+use bowline_client::protocol::{ClientId, Code, LogId, UserId};
+use bowline_client::{Client, Error, NewConversation};
 use uuid::Uuid;
 
 /// What was asked for on the command line.
@@ -35,7 +35,12 @@ pub(super) async fn find(
 ) -> anyhow::Result<Place> {
     let mut names = HashMap::new();
     for name in &asked.with {
-        let account = accounts.find(token, name).await.with_context(|| format!("looking for {name}"))?;
+        let account = match accounts.find(token, name).await {
+            Err(Error::Refused(failure)) if failure.code == Code::NotFound => {
+                bail!("there is no account {name} on this server; {name} makes it with --register")
+            }
+            found => found.with_context(|| format!("looking for {name}"))?,
+        };
         if account.user_id == me {
             bail!("{name} is you; name the others");
         }
