@@ -15,13 +15,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::ensure;
 use bowline_protocol::wire::SenderKind;
 use bowline_protocol::{ClientId, Code, Failure, SessionId, UserId};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use crate::batcher::{Batcher, Job, latest};
+use crate::config::Invalid;
 use crate::deadline::Deadline;
 use crate::log::{Action, Command, Log, Stored};
 use crate::storage::Pool;
@@ -29,7 +29,7 @@ use crate::telemetry::Metrics;
 use names::Username;
 use passwords::{Hashers, Verdict};
 use refresh::{RefreshToken, Ruling};
-pub use tokens::{AccessToken, External, Identity, KeySource, Tokens};
+pub use tokens::{AccessToken, Identity, Tokens};
 
 /// Tries to put the next refresh token in place; each one that fails has seen another one succeed.
 const ROTATIONS: usize = 3;
@@ -54,6 +54,15 @@ impl Default for Config {
             passwords: passwords::Config::default(),
             tokens: tokens::Config::default(),
         }
+    }
+}
+
+impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let session = Invalid::unless_in("session_s", self.session_s, 3_600..=400 * DAY_S);
+        let passwords = self.passwords.validate().into_iter().map(|invalid| invalid.under("passwords"));
+        let tokens = self.tokens.validate().into_iter().map(|invalid| invalid.under("tokens"));
+        session.into_iter().chain(passwords).chain(tokens).collect()
     }
 }
 
@@ -126,7 +135,6 @@ impl Accounts {
         log: Log,
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
-        ensure!((3_600..=400 * DAY_S).contains(&config.session_s), "accounts.session_s: 3600 to {}", 400 * DAY_S);
         let inner = Inner {
             admissions: start_admissions(pool.clone()),
             pool,
@@ -297,15 +305,20 @@ impl Accounts {
 
     /// Who has this name.
     pub async fn find(&self, username: &str, deadline: Deadline) -> Result<Profile, Failure> {
-        let username = Username::parse(username).map_err(|_| Failure::new(Code::NotFound))?;
-        let profile = store::find(&self.inner.pool, username.as_str(), deadline).await?;
-        profile.ok_or_else(|| Code::NotFound.into())
+        find(&self.inner.pool, username, deadline).await
     }
 
     /// The user's sessions that are not over, the one used last first; at most 100.
     pub async fn sessions(&self, user: UserId, deadline: Deadline) -> Result<Vec<SessionInfo>, Failure> {
         store::sessions(&self.inner.pool, user, deadline).await
     }
+}
+
+/// As [`Accounts::find`], for an operator's command, which starts nothing.
+pub async fn find(pool: &Pool, username: &str, deadline: Deadline) -> Result<Profile, Failure> {
+    let username = Username::parse(username).map_err(|_| Failure::new(Code::NotFound))?;
+    let profile = store::find(pool, username.as_str(), deadline).await?;
+    profile.ok_or_else(|| Code::NotFound.into())
 }
 
 impl Inner {

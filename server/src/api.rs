@@ -96,7 +96,13 @@ impl Config {
             ("drain_ms", self.drain_ms, 0..=3_600_000),
             ("forwarded_hops", self.forwarded_hops as u64, 0..=16),
         ];
-        ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect()
+        let ranges = ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed));
+        let rates = [("logins_per_address", self.logins_per_address), ("logins_per_name", self.logins_per_name)];
+        let rates = rates.into_iter().flat_map(|(key, rate)| rate.validate().into_iter().map(|found| found.under(key)));
+        let origins = self.allowed_origins.iter().filter(|origin| !origin.contains("://"));
+        let origins =
+            origins.map(|origin| Invalid::new("allowed_origins", origin, "origins such as https://app.example"));
+        ranges.chain(rates).chain(origins).collect()
     }
 }
 

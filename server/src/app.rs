@@ -40,18 +40,29 @@ const CLOSED_LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until `shutdown` completes; an error if the embedded database ends before that, since nothing can be stored then.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let storage = Storage::open(&config.database).await?;
-    let server = Server::start(&config, &storage, listener).await?;
-    let died = storage.died();
-    let ended = tokio::select! {
-        () = shutdown => Ok(()),
-        how = died => Err(how),
+    let mut shutdown = std::pin::pin!(shutdown);
+    let storage = tokio::select! {
+        storage = Storage::open(&config.database) => storage?,
+        // What was begun ends with the process.
+        () = &mut shutdown => return Ok(()),
     };
-    if let Err(how) = ended {
-        bail!("{how}");
+    let ended = serve(&config, &storage, listener, shutdown).await;
+    storage.close().await;
+    ended
+}
+
+async fn serve(
+    config: &Config,
+    storage: &Storage,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let server = Server::start(config, storage, listener).await?;
+    tokio::select! {
+        () = shutdown => {}
+        how = storage.died() => bail!("{how}"),
     }
     server.drain(Duration::from_millis(config.http.drain_ms)).await;
-    storage.close().await;
     Ok(())
 }
 
@@ -112,6 +123,8 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = tokio_util::task::TaskTracker::new();
         tasks.spawn(follower.run(log.clone(), shards.clone(), stop.clone()));
+        let (keys, stopped) = (accounts.clone(), stop.clone());
+        tasks.spawn(async move { keys.tokens().watch(stopped).await });
         let adopting = shards.clone();
         let adopt = Box::new(move |socket| adopt(&adopting, socket));
         let api = Api::new(config.http.clone(), accounts, pool.clone(), metrics, adopt);

@@ -1,6 +1,7 @@
 //! The command line: what a person or an init system runs. Reads the configuration, starts the one thing that was asked
 //! for, and says in words what went wrong.
 
+mod chat;
 mod epoch;
 mod migrate;
 mod run;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Loaded, Sources};
 use crate::storage::embedded::ChildArgs;
+pub use chat::chat;
 pub use epoch::{EpochArgs, epoch};
 pub use migrate::{MigrateCommand, migrate};
 pub use run::exit_code;
@@ -56,6 +58,8 @@ pub enum Command {
     Epoch(EpochArgs),
     /// Make an access token, for trying things out or for a program of one's own
     Token(TokenArgs),
+    /// Talk in a terminal: a conversation's history, then its lines as they come
+    Chat(crate::chat::Args),
     /// Check the configuration and print what is in force, secrets hidden
     Config,
     /// How the server starts PostgreSQL; not for people

@@ -44,6 +44,7 @@ impl Config {
         let sections = [
             ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("accounts", self.accounts.validate()),
             ("log", self.log.validate()),
             ("wire", self.wire.validate()),
             ("limits", limits::validate(&self.limits)),

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod api;
 pub mod app;
 pub mod batcher;
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod conversations;

@@ -11,12 +11,21 @@ use std::time::{Duration, Instant};
 
 use bowline_protocol::{Code, Failure};
 
+use crate::config::Invalid;
+
 /// A token bucket: `burst` at once, then one each `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     pub burst: u32,
     pub interval_ms: u64,
+}
+
+impl Rate {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let burst = Invalid::unless_in("burst", self.burst.into(), 1..=1_000_000);
+        burst.into_iter().chain(Invalid::unless_in("interval_ms", self.interval_ms, 1..=3_600_000)).collect()
+    }
 }
 
 /// Token buckets by key, at most twice `keys` of them.

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Some(Command::Migrate(args)) => cli::migrate(&sources, args.command.unwrap_or_default()),
         Some(Command::Epoch(args)) => cli::epoch(&sources, &args),
         Some(Command::Token(args)) => cli::token(&sources, &args),
+        Some(Command::Chat(args)) => cli::chat(args),
         Some(Command::Config) => cli::show_config(&sources),
         Some(Command::PostgresChild(args)) => bowline::storage::embedded::become_child(&args),
     };

@@ -7,8 +7,6 @@ mod fixture;
 
 use std::time::Duration;
 
-use bowline::accounts::External;
-use bowline::accounts::KeySource;
 use bowline::api::{self, Socket};
 use bowline_protocol::{Codec, SessionId, UserId};
 use fixture::{PASSWORD, Server, roomy};
@@ -122,10 +120,8 @@ async fn frames_sent_right_behind_the_request_are_not_lost() {
 
 #[tokio::test]
 async fn a_handshake_that_is_not_right_is_refused_by_field() {
-    let (mut accounts, mut api) = roomy();
+    let (accounts, mut api) = roomy();
     api.allowed_origins = vec!["https://app.example".to_owned()];
-    let key = KeySource::Secret("the secret of the app's own issuer".into());
-    accounts.tokens.external = Some(External { issuer: "https://id.example".into(), audience: "chat".into(), key });
     let mut server = Server::with(accounts, api).await;
     let check = async |path: &str, changes: &[(&str, &str)], status: u16, name: &str, field: Option<&str>| {
         let (head, body, _) = server.raw(handshake(path, changes).as_bytes()).await;

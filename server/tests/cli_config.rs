@@ -103,8 +103,8 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_allowed() {
             &["accounts.passwords.threads = \"few\"", "a whole number"],
         ),
         (
-            Run { file: Some("[accounts.tokens.external]\nissuer = \"a\"\nkey = { secret = \"hunter2\" }"), ..NOTHING },
-            &["accounts.tokens.external = (hidden)", "audience"],
+            Run { file: Some("[accounts.tokens]\nexternal_issuer = \"a\"\nexternal_secret = \"hunter2\""), ..NOTHING },
+            &["accounts.tokens.external_secret = (hidden)", "at least 32 bytes"],
         ),
         (
             // Two at once, from two places.

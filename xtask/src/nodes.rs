@@ -23,6 +23,10 @@ struct Node {
     alive: bool,
 }
 
+/// Nodes of one deployment take each other's tokens, and everyone here comes from one address.
+const TOKENS: &str = "accounts.tokens.secret=one secret for all nodes of this run";
+const LOGINS: &str = "http.logins_per_address.burst=1000";
+
 impl Nodes {
     /// With a database these are nodes over it; without, there is one, on its embedded database.
     pub(crate) fn start(program: &Path, count: usize, database: Option<&str>) -> anyhow::Result<Nodes> {
@@ -35,7 +39,7 @@ impl Nodes {
         for number in 0..count {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let mut serve = Command::new(program);
-            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", TOKENS]).args(["--set", LOGINS]);
             match database {
                 Some(url) => serve.env("DATABASE_URL", url),
                 None => serve.env_remove("DATABASE_URL").arg("--data-dir").arg(nodes.data_dir()),

@@ -14,6 +14,7 @@ use crate::error::failure;
 pub struct Accounts {
     http: reqwest::Client,
     base: String,
+    client_name: String,
 }
 
 /// A login: who, and the tokens.
@@ -42,6 +43,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 struct Credentials<'a> {
     username: &'a str,
     password: &'a str,
+    client_name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -54,18 +56,22 @@ impl Accounts {
     pub fn new(url: &str) -> Result<Self, Error> {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let base = url.trim_end_matches('/').replacen("ws", "http", usize::from(url.starts_with("ws")));
-        Ok(Self { http, base })
+        Ok(Self { http, base, client_name: "bowline-client".into() })
+    }
+
+    /// How logins of this app are called in the list of sessions.
+    pub fn client_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.client_name);
+        self
     }
 
     /// Makes an account and logs in.
     pub async fn register(&self, username: &str, password: &str) -> Result<Login, Error> {
-        let request = self.http.post(self.at("accounts")).json(&Credentials { username, password });
-        read(request).await
+        read(self.http.post(self.at("accounts")).json(&self.credentials(username, password))).await
     }
 
     pub async fn log_in(&self, username: &str, password: &str) -> Result<Login, Error> {
-        let request = self.http.post(self.at("sessions")).json(&Credentials { username, password });
-        read(request).await
+        read(self.http.post(self.at("sessions")).json(&self.credentials(username, password))).await
     }
 
     /// New tokens for a refresh token, which is spent by this.
@@ -73,14 +79,24 @@ impl Accounts {
         read(self.http.post(self.at("sessions/refresh")).json(&Renewal { refresh_token })).await
     }
 
-    /// Ends the session of this access token, everywhere.
-    pub async fn log_out(&self, access_token: &str) -> Result<(), Error> {
+    /// Ends one session of the user of this access token.
+    pub async fn log_out(&self, access_token: &str, session: SessionId) -> Result<(), Error> {
+        let url = format!("{}/{session}", self.at("sessions"));
+        checked(self.http.delete(url).bearer_auth(access_token)).await.map(drop)
+    }
+
+    /// Ends every session of the user of this access token.
+    pub async fn log_out_everywhere(&self, access_token: &str) -> Result<(), Error> {
         checked(self.http.delete(self.at("sessions")).bearer_auth(access_token)).await.map(drop)
     }
 
     pub async fn find(&self, access_token: &str, username: &str) -> Result<Account, Error> {
         let url = format!("{}/{}", self.at("accounts"), percent(username));
         read(self.http.get(url).bearer_auth(access_token)).await
+    }
+
+    fn credentials<'a>(&'a self, username: &'a str, password: &'a str) -> Credentials<'a> {
+        Credentials { username, password, client_name: &self.client_name }
     }
 
     fn at(&self, path: &str) -> String {

@@ -6,7 +6,7 @@ use bowline_protocol::{Code, Failure, wire};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server refused it.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Failure),
     /// Not answered within the command's time. A durable command may be stored all the same.
     #[error("not answered in time")]

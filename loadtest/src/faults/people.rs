@@ -68,7 +68,7 @@ impl People {
         for number in 0..args.people.max(2) {
             let url = &args.url[number % args.url.len()];
             // A run on a database that has seen others meets none of their names.
-            let name = format!("p{number}-{}", ClientId::new().0.simple());
+            let name = format!("p{number}-{:016x}", rand::random::<u64>());
             let login =
                 Accounts::new(url)?.register(&name, PASSWORD).await.with_context(|| format!("registering {name}"))?;
             let person = Person { name, url: url.clone(), login, memory: Arc::default() };
@@ -79,6 +79,9 @@ impl People {
             all.push(person);
         }
         let logs = converse(&clients[0], &all, args.conversations).await?;
+        for person in &all {
+            person.memory.until(|kept| logs.iter().all(|log| kept.reached(*log) > 0)).await;
+        }
         let (writing, _) = watch::channel(true);
         let mut writers = JoinSet::new();
         for (number, (client, person)) in clients.into_iter().zip(&all).enumerate() {

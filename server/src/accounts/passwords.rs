@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 
+use crate::config::Invalid;
 use crate::deadline::Deadline;
 use crate::telemetry::Metrics;
 
@@ -44,10 +45,18 @@ impl Default for Config {
 }
 
 impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let checks = [
+            Invalid::unless_in("memory_kib", self.memory_kib.into(), 19 * 1_024..=256 * 1_024),
+            Invalid::unless_in("passes", self.passes.into(), 2..=16),
+            self.threads.and_then(|threads| Invalid::unless_in("threads", threads as u64, 1..=256)),
+            Invalid::unless_in("queue", self.queue as u64, 1..=4_096),
+        ];
+        checks.into_iter().flatten().collect()
+    }
+
     /// The parameters of new hashes. Parallelism is 1: the threads are the parallelism.
     fn params(&self) -> anyhow::Result<Params> {
-        ensure!((19 * 1024..=256 * 1024).contains(&self.memory_kib), "passwords.memory_kib: 19456 to 262144");
-        ensure!((2..=16).contains(&self.passes), "passwords.passes: 2 to 16");
         Params::new(self.memory_kib, self.passes, 1, Some(OUTPUT_BYTES)).context("Argon2 parameters")
     }
 
@@ -355,10 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn weak_parameters_are_refused() {
-        for config in [Config { memory_kib: 8 * 1024, ..Config::default() }, Config { passes: 1, ..Config::default() }]
-        {
-            assert!(Hashers::start(&config, &Metrics::default()).is_err(), "{config:?}");
+    fn weak_parameters_are_refused_by_key() {
+        assert_eq!(Config::default().validate(), []);
+        for (config, key) in [
+            (Config { memory_kib: 8 * 1024, ..Config::default() }, "memory_kib"),
+            (Config { passes: 1, ..Config::default() }, "passes"),
+            (Config { threads: Some(0), ..Config::default() }, "threads"),
+            (Config { queue: 0, ..Config::default() }, "queue"),
+        ] {
+            let found: Vec<_> = config.validate().into_iter().map(|invalid| invalid.key).collect();
+            assert_eq!(found, [key]);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use bowline_protocol::{Code, Failure, SessionId, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, dangerous};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::config::{HIDDEN, Invalid, hidden};
 use keys::{Key, Keys};
 
 /// Clocks of two machines may differ by this much.
@@ -34,41 +35,67 @@ pub struct Config {
     pub audience: String,
     /// Signs the tokens made here, at least 32 bytes; the same on every node. Without it a key is generated into the
     /// data directory. Changing it costs every session one refresh and no login.
-    #[serde(serialize_with = "crate::config::hidden")]
+    #[serde(serialize_with = "hidden")]
     pub secret: Option<SecretString>,
     /// How long an access token made here is good.
     pub access_s: u64,
-    /// The app's own issuer, accepted as well.
-    #[serde(serialize_with = "crate::config::hidden")]
-    pub external: Option<External>,
+    /// `iss` of an issuer that the app runs: its tokens are accepted as well, and their `sub` is the user.
+    pub external_issuer: Option<String>,
+    /// `aud` of its tokens; without it as of those made here.
+    pub external_audience: Option<String>,
+    /// One of these three checks its signatures. A shared secret, at least 32 bytes: HS256.
+    #[serde(serialize_with = "hidden")]
+    pub external_secret: Option<SecretString>,
+    /// A public key in PEM: RSA (RS256), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+    pub external_public_key_file: Option<PathBuf>,
+    /// A JWK set; read again when the file changes.
+    pub external_jwks_file: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let name = || "bowline".to_owned();
-        Self { issuer: name(), audience: name(), secret: None, access_s: 15 * 60, external: None }
+        Self {
+            issuer: "bowline".to_owned(),
+            audience: "bowline".to_owned(),
+            secret: None,
+            access_s: 15 * 60,
+            external_issuer: None,
+            external_audience: None,
+            external_secret: None,
+            external_public_key_file: None,
+            external_jwks_file: None,
+        }
     }
 }
 
-/// An issuer that the app runs: its tokens are accepted as they are, its `sub` is the user.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct External {
-    pub issuer: String,
-    pub audience: String,
-    pub key: KeySource,
-}
-
-/// What the external issuer's signatures are checked with.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeySource {
-    /// Shared, at least 32 bytes; HS256.
-    Secret(SecretString),
-    /// A public key in PEM: RSA (RS256), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
-    PublicKeyFile(PathBuf),
-    /// A JWK set; read again when the file changes.
-    JwksFile(PathBuf),
+impl Config {
+    pub fn validate(&self) -> Vec<Invalid> {
+        let mut found: Vec<_> = Invalid::unless_in("access_s", self.access_s, 60..=86_400).into_iter().collect();
+        for (key, secret) in [("secret", &self.secret), ("external_secret", &self.external_secret)] {
+            if secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < keys::SECRET_BYTES) {
+                found.push(Invalid::new(key, HIDDEN, format!("at least {} bytes", keys::SECRET_BYTES)));
+            }
+        }
+        let sources = self.external_secret.iter().count()
+            + self.external_public_key_file.iter().count()
+            + self.external_jwks_file.iter().count();
+        match &self.external_issuer {
+            Some(issuer) if *issuer == self.issuer => {
+                found.push(Invalid::new("external_issuer", issuer, "another name than accounts.tokens.issuer"));
+            }
+            Some(issuer) if sources != 1 => {
+                let allowed =
+                    "exactly one of external_secret, external_public_key_file and external_jwks_file beside it";
+                found.push(Invalid::new("external_issuer", issuer, allowed));
+            }
+            None if sources > 0 => {
+                let allowed = "the name (iss) of the issuer whose key is given";
+                found.push(Invalid::new("external_issuer", "", allowed));
+            }
+            _ => {}
+        }
+        found
+    }
 }
 
 /// Who a token says its bearer is. Nothing in it is from anywhere but a verified token.
@@ -97,19 +124,17 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the keys; makes one in `data_dir` where none is configured.
+    /// Reads the keys; makes one in `data_dir` where none is configured. The configuration is taken to be valid.
     pub fn open(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Self> {
-        ensure!((60..=86_400).contains(&config.access_s), "tokens.access_s: 60 to 86400");
         let secret = match (&config.secret, data_dir) {
             (Some(secret), _) => secret.clone(),
             (None, Some(data_dir)) => keys::of_data_dir(data_dir)?,
-            (None, None) => anyhow::bail!("tokens.secret: needed where there is no data directory"),
+            (None, None) => bail!("accounts.tokens.secret is needed where there is no data directory"),
         };
-        let own_key = Keys::secret(&secret).context("tokens.secret")?;
-        let external = config.external.as_ref().map(|external| {
-            ensure!(external.issuer != config.issuer, "tokens.external.issuer: must differ from tokens.issuer");
-            let keys = Keys::load(&external.key).context("tokens.external.key")?;
-            Ok(Issuer::new(&external.issuer, &external.audience, keys))
+        let own_key = Keys::secret(&secret).context("the secret of tokens")?;
+        let external = config.external_issuer.as_ref().map(|issuer| -> anyhow::Result<Issuer> {
+            let keys = Keys::external(config).context("the key of accounts.tokens.external_issuer")?;
+            Ok(Issuer::new(issuer, config.external_audience.as_ref().unwrap_or(&config.audience), keys))
         });
         Ok(Self {
             own: Issuer::new(&config.issuer, &config.audience, own_key),

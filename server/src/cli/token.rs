@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -9,12 +8,10 @@ use uuid::Uuid;
 
 use super::SourceArgs;
 use super::run::{now_ms, runtime, start_logging};
-use crate::accounts::{Accounts, Tokens};
+use crate::accounts::{self, Tokens};
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::log::Log;
 use crate::storage::{Pool, Reached, embedded};
-use crate::telemetry::Metrics;
 
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -48,7 +45,7 @@ pub fn token(sources: &SourceArgs, args: &TokenArgs) -> anyhow::Result<()> {
     let tokens = Tokens::open(&config.accounts.tokens, data_dir.as_deref())?;
     let user = match (args.user, &args.name) {
         (Some(user), _) => UserId(user),
-        (None, Some(name)) => runtime()?.block_on(find(name, &config, data_dir.as_deref()))?,
+        (None, Some(name)) => runtime()?.block_on(find(name, &config))?,
         (None, None) => bail!("--user or --name"),
     };
     let made = tokens.mint(user, SessionId::new(), args.ttl, now_ms())?;
@@ -56,14 +53,12 @@ pub fn token(sources: &SourceArgs, args: &TokenArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn find(name: &str, config: &Config, data_dir: Option<&Path>) -> anyhow::Result<UserId> {
+async fn find(name: &str, config: &Config) -> anyhow::Result<UserId> {
     let reached = Reached::for_operator(&config.database).await?;
     let found = async {
         let pool = Pool::new(reached.url(), &config.database)?;
-        let metrics = Metrics::default();
-        let log = Log::start(pool.clone(), config.log.clone(), &metrics, |_| {});
-        let accounts = Accounts::start(&config.accounts, data_dir, pool, log, &metrics)?;
-        accounts.find(name, Deadline::after(LOOK_UP)).await.with_context(|| format!("looking up the account {name}"))
+        let found = accounts::find(&pool, name, Deadline::after(LOOK_UP)).await;
+        found.with_context(|| format!("looking up the account {name}"))
     };
     let found = found.await;
     reached.close().await;

@@ -153,7 +153,14 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
                 edit,
                 &[&log, &user],
                 1,
-                &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
+                &[
+                    "conversations_pkey",
+                    "entries_client_id",
+                    "entries_pkey",
+                    "epochs_pkey",
+                    "heads_pkey",
+                    "membership_user",
+                ],
                 120,
             ),
         ];

@@ -9,8 +9,9 @@ async fn every_migration_has_its_way_back_with_data_in_place() {
     let database = TestDatabase::empty().await;
     let url = database.url().to_owned().into();
     let numbers = migrate::up(&url, migrate::FILES).await.unwrap();
-    assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
-    for down_to in (0..numbers.len() as i64).rev() {
+    assert_eq!(numbers.len() * 2, migrate::FILES.len());
+    for kept in (0..numbers.len()).rev() {
+        let down_to = if kept == 0 { 0 } else { numbers[kept - 1] };
         let node = Node::start(&database);
         let [a, b] = users(&database).await;
         let log = group(&node, a, &[b]).await;
@@ -19,7 +20,7 @@ async fn every_migration_has_its_way_back_with_data_in_place() {
         let before = node.whole(log).await;
         assert!(node.log.close(Deadline::after(LONG)).await);
 
-        let back: Vec<_> = (down_to + 1..=numbers.len() as i64).rev().collect();
+        let back: Vec<_> = numbers[kept..].iter().rev().copied().collect();
         assert_eq!(migrate::down(&url, migrate::FILES, down_to).await.unwrap(), back);
         assert_eq!(migrate::up(&url, migrate::FILES).await.unwrap().len(), back.len());
         let node = Node::start(&database);

@@ -15,9 +15,9 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::KeySource;
+use super::Config;
 
-const SECRET_BYTES: usize = 32;
+pub(super) const SECRET_BYTES: usize = 32;
 const RSA_BYTES: usize = 256;
 const ED25519_BYTES: usize = 32;
 /// Of a file with keys.
@@ -53,18 +53,18 @@ impl Keys {
         Ok(Self::one(key))
     }
 
-    pub(super) fn load(source: &KeySource) -> anyhow::Result<Self> {
-        match source {
-            KeySource::Secret(secret) => Self::secret(secret),
-            KeySource::PublicKeyFile(path) => {
-                let (pem, _) = read(path)?;
-                Ok(Self::one(from_pem(&pem).with_context(|| path.display().to_string())?))
-            }
-            KeySource::JwksFile(path) => {
-                let set = Arc::new(read_set(path)?);
-                Ok(Self { set: Mutex::new(set), file: Some(path.clone()) })
-            }
+    /// Of the configured external issuer.
+    pub(super) fn external(config: &Config) -> anyhow::Result<Self> {
+        if let Some(secret) = &config.external_secret {
+            return Self::secret(secret);
         }
+        if let Some(path) = &config.external_public_key_file {
+            let (pem, _) = read(path)?;
+            return Ok(Self::one(from_pem(&pem).with_context(|| path.display().to_string())?));
+        }
+        let path = config.external_jwks_file.as_ref().context("none is configured")?;
+        let set = Arc::new(read_set(path)?);
+        Ok(Self { set: Mutex::new(set), file: Some(path.clone()) })
     }
 
     fn one(key: Key) -> Self {

@@ -15,13 +15,20 @@ fn own() -> Config {
     Config { secret: Some(SECRET.into()), ..Config::default() }
 }
 
-fn with_issuer(key: KeySource) -> Tokens {
-    let external = External { issuer: "https://id.example".into(), audience: "chat".into(), key };
-    Tokens::open(&Config { external: Some(external), ..own() }, None).unwrap()
+fn with_issuer(key: Config) -> Tokens {
+    let external_issuer = Some("https://id.example".to_owned());
+    let config =
+        Config { external_issuer, external_audience: Some("chat".to_owned()), secret: Some(SECRET.into()), ..key };
+    assert_eq!(config.validate(), []);
+    Tokens::open(&config, None).unwrap()
 }
 
 fn app_secret() -> Tokens {
-    with_issuer(KeySource::Secret(APP_SECRET.into()))
+    with_issuer(Config { external_secret: Some(APP_SECRET.into()), ..Config::default() })
+}
+
+fn public_key(path: PathBuf) -> Config {
+    Config { external_public_key_file: Some(path), ..Config::default() }
 }
 
 fn app_claims(change: Value) -> Value {
@@ -140,7 +147,7 @@ fn a_public_key_is_pinned_to_its_algorithm() {
     ];
     for (name, algorithm, read) in kinds {
         let public = folder.join(format!("{name}.pub.pem"));
-        let tokens = with_issuer(KeySource::PublicKeyFile(public.clone()));
+        let tokens = with_issuer(public_key(public.clone()));
         let private = read(&fs::read(folder.join(format!("{name}.pem"))).unwrap()).unwrap();
         check(&tokens, &sign(&app_claims(json!({})), algorithm, &private, None), Ok(()), name);
         // The classic confusion: the public key, which everybody has, taken for an HMAC secret.
@@ -153,7 +160,7 @@ fn a_public_key_is_pinned_to_its_algorithm() {
         }
     }
     for name in ["rsa.pem", "p256.pem", "rsa-1024.pub.pem"] {
-        assert!(Keys::load(&KeySource::PublicKeyFile(folder.join(name))).is_err(), "{name}");
+        assert!(Keys::external(&public_key(folder.join(name))).is_err(), "{name}");
     }
 }
 
@@ -180,7 +187,7 @@ async fn a_jwk_set_is_looked_up_by_kid_and_read_again_when_it_changed() {
     all.extend([first.clone(), second.clone()]);
     fs::write(&file, json!({"keys": all}).to_string()).unwrap();
 
-    let tokens = with_issuer(KeySource::JwksFile(file.clone()));
+    let tokens = with_issuer(Config { external_jwks_file: Some(file.clone()), ..Config::default() });
     let by_first = |kid| sign(&app_claims(json!({})), Algorithm::RS256, &rsa, kid);
     let by_second = sign(&app_claims(json!({})), Algorithm::EdDSA, &ed, Some("second"));
     check(&tokens, &by_first(Some("first")), Ok(()), "first");
@@ -237,18 +244,24 @@ fn the_data_directory_keeps_one_secret_for_its_owner_alone() {
 }
 
 #[test]
-fn unusable_configurations_are_refused() {
-    let short = Config { secret: Some("short".into()), ..Config::default() };
-    let nowhere = Config::default();
-    let key = KeySource::Secret(APP_SECRET.into());
-    let same = External { issuer: "bowline".into(), audience: "chat".into(), key };
+fn unusable_configurations_are_refused_by_key() {
+    let named = || Some("https://id.example".to_owned());
+    let file = || Some(PathBuf::from("key.pem"));
+    let key = || Some(APP_SECRET.into());
     for (config, key) in [
-        (short, "tokens.secret"),
-        (nowhere, "tokens.secret"),
-        (Config { external: Some(same), ..own() }, "tokens.external.issuer"),
-        (Config { access_s: 5, ..own() }, "tokens.access_s"),
+        (Config { secret: Some("short".into()), ..own() }, "secret"),
+        (Config { external_issuer: named(), external_secret: Some("short".into()), ..own() }, "external_secret"),
+        (Config { external_issuer: Some("bowline".to_owned()), external_secret: key(), ..own() }, "external_issuer"),
+        (Config { external_issuer: named(), ..own() }, "external_issuer"),
+        (
+            Config { external_issuer: named(), external_jwks_file: file(), external_secret: key(), ..own() },
+            "external_issuer",
+        ),
+        (Config { external_jwks_file: file(), ..own() }, "external_issuer"),
+        (Config { access_s: 5, ..own() }, "access_s"),
     ] {
-        let error = Tokens::open(&config, None).expect_err(key);
-        assert!(format!("{error:#}").contains(key), "{error:#}");
+        let found: Vec<_> = config.validate().into_iter().map(|invalid| invalid.key).collect();
+        assert_eq!(found, [key], "{config:?}");
     }
+    assert!(Tokens::open(&Config::default(), None).is_err(), "neither a secret nor a place to keep one");
 }
