@@ -162,3 +162,89 @@ impl<Q: Send + 'static, A: Send + 'static> Gatherer<Q, A> {
 async fn hold(_permit: OwnedSemaphorePermit, running: impl Future<Output = ()>) {
     running.await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(20))
+    }
+
+    /// The weights of the jobs of each batch.
+    type Ran = Arc<Mutex<Vec<Vec<usize>>>>;
+
+    /// A batcher that answers each job with its weight, and what it ran.
+    fn batcher() -> (Batcher<usize, usize>, Ran) {
+        let ran = Ran::default();
+        let seen = ran.clone();
+        let batcher = Batcher::start(
+            |weight| *weight,
+            move |jobs: Vec<Job<usize, usize>>| {
+                seen.lock().unwrap().push(jobs.iter().map(|job| job.asked).collect());
+                async move {
+                    for job in jobs {
+                        let weight = job.asked;
+                        job.answer(Ok(weight));
+                    }
+                }
+            },
+        );
+        (batcher, ran)
+    }
+
+    /// Asks all at once, in order; the sizes and weights of the batches that came of it.
+    async fn batches(asked: &[usize]) -> Vec<(usize, usize)> {
+        let (batcher, ran) = batcher();
+        let mut asking = tokio::task::JoinSet::new();
+        for weight in asked.iter().copied() {
+            let batcher = batcher.clone();
+            asking.spawn(async move { batcher.ask(weight, soon()).await.unwrap() });
+        }
+        let mut answers = asking.join_all().await;
+        let mut expected = asked.to_vec();
+        answers.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(answers, expected, "each has its own answer");
+        let ran = ran.lock().unwrap();
+        ran.iter().map(|batch| (batch.len(), batch.iter().sum())).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_by_number_and_weight() {
+        assert_eq!(batches(&[1]).await, [(1, 1)]);
+        assert_eq!(batches(&[1; 300]).await, [(256, 256), (44, 44)]);
+        assert_eq!(batches(&[10_000, 6_384, 1]).await, [(2, 16_384), (1, 1)]);
+        assert_eq!(batches(&[1, 50_000, 1]).await, [(1, 1), (1, 50_000), (1, 1)], "the heavy one goes alone");
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_and_says_so_at_once() {
+        let (batcher, _) = batcher();
+        let mut asking = tokio::task::JoinSet::new();
+        // On one thread the gatherer has no turn before all have asked.
+        for _ in 0..=QUEUE {
+            let batcher = batcher.clone();
+            asking.spawn(async move { batcher.ask(1, soon()).await });
+        }
+        let refused: Vec<_> = asking.join_all().await.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused, [Failure::retry_after(Code::Overloaded, OVERLOADED_RETRY_AFTER_MS)]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_past_his_deadline_or_for_a_job_that_was_dropped() {
+        let never = Batcher::<(), ()>::start(
+            |()| 1,
+            |jobs| async move {
+                std::future::pending::<()>().await;
+                drop(jobs);
+            },
+        );
+        let late = never.ask((), Deadline::after(Duration::from_millis(20))).await;
+        assert_eq!(late, Err(Code::DeadlineExceeded.into()));
+        let dropping = Batcher::<(), ()>::start(|()| 1, |jobs| async move { drop(jobs) });
+        assert_eq!(dropping.ask((), soon()).await, Err(Code::Internal.into()));
+    }
+}

@@ -5,7 +5,8 @@
 //!
 //! What always holds:
 //! - every command gets exactly one reply or error, and commands are handed on in the order in which they came;
-//! - nothing is pushed before the last `resume`, and nothing at all before `connect` succeeded;
+//! - nothing of any log is pushed before the last `resume`, and nothing at all before `connect` succeeded;
+//! - nothing is done for a user before it was looked at whether his session was revoked, and by the last `resume` again;
 //! - who the user is comes from the token alone.
 
 mod action;
@@ -182,6 +183,11 @@ pub(crate) fn error_frame(id: Option<u64>, failure: &Failure) -> wire::ServerFra
 
 fn fail(id: u64, failure: impl Into<Failure>, out: &mut Vec<Action>) {
     out.push(Action::Send(error_frame(Some(id), &failure.into())));
+}
+
+/// A command that comes before its time.
+fn early(what_first: &str) -> Failure {
+    Failure { message: Some(what_first.into()), ..Failure::new(Code::OutOfOrder) }
 }
 
 /// What is not there for this user, whether it exists or not.

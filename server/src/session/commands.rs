@@ -6,7 +6,7 @@ use bowline_protocol::{Code, Failure, LogId, Seq};
 
 use super::action::{Action, Ask, Write, WriteKind};
 use super::live::Live;
-use super::{Context, fail, not_here, reply};
+use super::{Context, early, fail, not_here, reply};
 
 pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, out: &mut Vec<Action>) {
     let user = live.user();
@@ -16,6 +16,8 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::Resume { cursors, more } => {
             return live.replay.resume(id, &live.identity, cursors, more, cx, out);
         }
+        Command::Refresh { access_token } => Ask::Refresh { id, access_token },
+        _ if !live.replay.is_named() => return fail(id, early("resume first"), out),
         Command::MarkRead { log, seq } => return mark_read(live, id, log, seq, cx, out),
         Command::Typing { log } => return typing(live, id, log, cx, out),
         Command::Change { log, client_id, change } => {
@@ -29,7 +31,6 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
             live.begin_revoking(id);
             return write(live, id, WriteKind::Revoke { client_id, session }, out);
         }
-        Command::Refresh { access_token } => Ask::Refresh { id, access_token },
         Command::Open { .. } if !live.replay.follows() => return fail(id, Code::OutOfOrder, out),
         Command::Open { log, after_seq } => Ask::AttachOne { id: Some(id), user, log, after_seq },
         Command::Sessions => Ask::Sessions { id, identity: live.identity.clone() },

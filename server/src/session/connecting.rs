@@ -6,7 +6,7 @@ use bowline_protocol::{Close, Code, Failure};
 
 use super::action::{Action, Ask, Credential, Welcome};
 use super::live::Live;
-use super::{Context, State, fail, reply};
+use super::{Context, State, early, fail, reply};
 use crate::accounts::Identity;
 
 /// Frames that may follow `connect` before its reply; more are refused.
@@ -43,7 +43,7 @@ impl New {
             }
         };
         let Command::Connect { access_token, client_name, user_cursor } = command else {
-            fail(id, Failure { message: Some("connect first".into()), ..Failure::new(Code::OutOfOrder) }, out);
+            fail(id, early("connect first"), out);
             return State::New(self);
         };
         let credential = match &self.identity {

@@ -72,7 +72,9 @@ impl Live {
                 }
                 self.replay.attached(id, self.identity.user, result, cx, out);
             }
-            Outcome::AttachedOne { id, result } => self.replay.attached_one(id, result, cx, out),
+            Outcome::AttachedOne { id, result } => {
+                self.replay.attached_one(id, self.identity.user, result, cx, out);
+            }
             Outcome::Heads { result } => self.replay.heads(result, out),
             Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
             Outcome::Connected { .. } => {}
@@ -144,9 +146,11 @@ impl Live {
         out.push(Action::Ask(Ask::AttachOne { id: None, user: self.user(), log, after_seq }));
     }
 
-    /// The client asks for an end of sessions, this one perhaps.
+    /// The client asks for an end of sessions, this one perhaps. One that is ended already gains no time by it.
     pub(super) fn begin_revoking(&mut self, id: u64) {
-        self.revoking = Some(id);
+        if !self.revoked {
+            self.revoking = Some(id);
+        }
     }
 
     fn close_if_revoked(&self, out: &mut Vec<Action>) {

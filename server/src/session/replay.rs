@@ -66,6 +66,11 @@ impl Replay {
         out.push(Action::Ask(Ask::Attach { id, identity: identity.clone(), user_cursor, named }));
     }
 
+    /// The last `resume` has come. Before it the user log is not followed, so a revocation would go unheard.
+    pub(super) fn is_named(&self) -> bool {
+        !matches!(self.stage, Stage::Naming(_))
+    }
+
     /// The last `resume` was answered.
     pub(super) fn follows(&self) -> bool {
         matches!(self.stage, Stage::Following | Stage::Heads(_))
@@ -115,6 +120,7 @@ impl Replay {
     pub(super) fn attached_one(
         &mut self,
         id: Option<u64>,
+        user: UserId,
         result: Result<Option<AttachedLog>, Failure>,
         cx: &Context<'_>,
         out: &mut Vec<Action>,
@@ -122,7 +128,8 @@ impl Replay {
         match (id, result) {
             (Some(id), Ok(Some(log))) => {
                 reply(id, Push::Done(wire::Done {}), out);
-                self.follow(AttachedLog { named: true, ..log }, false, cx, out);
+                let watch = log.log == user.log();
+                self.follow(AttachedLog { named: true, ..log }, watch, cx, out);
             }
             (Some(id), Ok(None)) => fail(id, not_here(), out),
             (Some(id), Err(failure)) => fail(id, failure, out),
@@ -194,6 +201,8 @@ impl Replay {
             from = head;
         }
         if attached.named {
+            // One that is opened again before its replay has ended is announced once.
+            self.announced.retain(|(announced, ..)| *announced != log);
             self.announced.push((log, attached.read_seq, attached.unread));
         }
         let AttachedLog { as_of_seq, read_at, named: announce, .. } = attached;
