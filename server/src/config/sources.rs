@@ -16,7 +16,7 @@ const ALIASES: [(&str, &str); 3] = [
 ];
 const PREFIX: &str = "BOWLINE_";
 /// These begin like a key and are read elsewhere.
-const NOT_KEYS: [&str; 3] = ["BOWLINE_CONFIG", "BOWLINE_PG_BIN", "BOWLINE_TEST_DATABASE_URL"];
+const NOT_KEYS: [&str; 4] = ["BOWLINE_CONFIG", "BOWLINE_PASSWORD", "BOWLINE_PG_BIN", "BOWLINE_TEST_DATABASE_URL"];
 
 /// Where values come from, the later over the earlier: file, environment, command line.
 #[derive(Clone, Debug, Default)]
