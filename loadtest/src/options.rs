@@ -15,7 +15,7 @@ pub(crate) struct Common {
     #[arg(long = "url", required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
     /// Mint access tokens with this secret (HS256), as an issuer that the server accepts
-    #[arg(long, value_name = "SECRET", env = "BOWLINE_LOADTEST_TOKEN_SECRET", hide_env_values = true)]
+    #[arg(long, value_name = "SECRET", env = "LOADTEST_TOKEN_SECRET", hide_env_values = true)]
     pub(crate) token_secret: Option<String>,
     /// `iss` of minted tokens
     #[arg(long, default_value = "bowline-loadtest")]

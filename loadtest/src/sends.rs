@@ -7,6 +7,7 @@ mod result;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -108,6 +109,7 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     }
     let late = pacer.map(Pacer::run);
     watch(&load, args.duration).await;
+    let acked_in_time = load.acked.load(Ordering::Relaxed);
     let after = usage(args.pid)?;
     let fdatasync = probe.stop();
     let pacing_late = late.and_then(|thread| thread.join().ok());
@@ -117,7 +119,7 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
         tokio::time::sleep(progress::EVERY).await;
     }
     tasks.shutdown().await;
-    let result = result::Summary::new(&args, &load, fdatasync, before.zip(after), pacing_late);
+    let result = result::Summary::new(&args, &load, acked_in_time, fdatasync, before.zip(after), pacing_late);
     result.print();
     write_json(args.common.json.as_deref(), &result)?;
     Ok(if result.ok { Outcome::Good } else { Outcome::Bad })

@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, default_value_t = 50, value_name = "N")]
     history: u64,
     /// Where lines are kept until they are stored [default: ~/.local/state/bowline]
-    #[arg(long, env = "BOWLINE_STATE_DIR", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 

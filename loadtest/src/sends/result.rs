@@ -52,6 +52,7 @@ impl Summary {
     pub(crate) fn new(
         args: &Args,
         load: &Load,
+        acked_in_time: u64,
         fdatasync: Percentiles,
         usage: Option<(Usage, Usage)>,
         pacing_late: Option<Duration>,
@@ -82,7 +83,7 @@ impl Summary {
             duration_s: args.duration.as_secs_f64(),
             sent,
             acked,
-            acked_per_s: acked as f64 / args.duration.as_secs_f64(),
+            acked_per_s: acked_in_time as f64 / args.duration.as_secs_f64(),
             refused,
             delivered,
             deliveries_due: acked * args.readers as u64,
