@@ -115,6 +115,8 @@ fn settings(port: u16, folder: &Path) -> Vec<String> {
         "max_connections=200",
         "shared_buffers=256MB",
         "max_wal_size=1GB",
+        // Tests count statements by it.
+        "shared_preload_libraries=pg_stat_statements",
         "recovery_init_sync_method=syncfs",
         "timezone=UTC",
         "log_timezone=UTC",
