@@ -60,9 +60,10 @@ impl Explained {
 
     async fn run(&self, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> (u64, Found) {
         self.notices.lock().unwrap().clear();
+        self.client.batch_execute("SAVEPOINT before").await.unwrap();
         let rows = self.client.query(sql, parameters).await.unwrap().len() as u64;
         // The plan of the statement itself is told when its portal goes.
-        self.client.batch_execute("SELECT 1").await.unwrap();
+        self.client.batch_execute("SELECT 1; ROLLBACK TO before").await.unwrap();
         let mut found = Found::default();
         let plans = std::mem::take(&mut *self.notices.lock().unwrap());
         for plan in plans.iter().filter_map(|text| text.split_once("plan:")) {
