@@ -116,13 +116,7 @@ impl Pending {
 
     fn take(&self) -> Vec<(Key, Position)> {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys: Vec<Key> = positions.keys().take(BATCH).copied().collect();
-        let taken: Vec<_> = keys.into_iter().filter_map(|key| positions.remove(&key).map(|p| (key, p))).collect();
-        if positions.is_empty() {
-            // What a burst has taken is given back.
-            positions.shrink_to(BATCH);
-        }
-        taken
+        std::mem::take(&mut *positions).into_iter().collect()
     }
 }
 
@@ -152,18 +146,17 @@ impl<R: Fn(&[Receipt])> Writer<R> {
         }
     }
 
+    /// What is pending now; what comes meanwhile is for the next time. After a failure the rest waits for it too.
     async fn flush(&self, deadline: Deadline) {
-        loop {
-            let taken = self.pending.take();
-            if taken.is_empty() {
-                return;
-            }
-            match self.write(&taken, deadline).await {
+        let taken = self.pending.take();
+        let mut batches = taken.chunks(BATCH);
+        while let Some(batch) = batches.next() {
+            match self.write(batch, deadline).await {
                 Ok(receipts) if receipts.is_empty() => {}
                 Ok(receipts) => (self.receipts)(&receipts),
                 Err(_) => {
-                    taken.into_iter().for_each(|(key, position)| self.pending.put(key, position));
-                    return;
+                    let rest = batch.iter().chain(batches.flatten());
+                    return rest.for_each(|(key, position)| self.pending.put(*key, *position));
                 }
             }
         }

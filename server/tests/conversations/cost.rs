@@ -36,6 +36,27 @@ async fn three_hundred_users_attach_in_two_statements() {
 }
 
 #[tokio::test]
+async fn positions_that_move_all_the_time_are_written_no_oftener() {
+    let world = World::start().await;
+    let [ada] = world.users().await;
+    let log = world.group(ada, &[]).await;
+    let client = world.database.connect().await;
+    client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
+    let calls = async || -> i64 {
+        let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+                   WHERE d.datname = current_database() AND query LIKE 'WITH asked%read_positions%greatest%'";
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    let began = std::time::Instant::now();
+    while calls().await < 3 {
+        world.say(ada, log, "and again").await;
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    // One at the start, then one a second.
+    assert!(began.elapsed() > Duration::from_millis(900), "three in {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_request_waits_no_longer_than_its_deadline_and_others_do_not_fail_with_it() {
     let world = World::start().await;
     let [ada, ben] = world.users().await;
