@@ -1,0 +1,8 @@
+//! The real program over real sockets and a real PostgreSQL, as a client of another maker meets it.
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
+mod client;
+mod person;
+mod world;
+
+mod chat;
