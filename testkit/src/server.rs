@@ -103,7 +103,8 @@ async fn spawn(
 
 fn command(program: &str, database_url: &str, settings: &Settings) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BOWLINE_") || name.starts_with("DATABASE_")) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BOWLINE_") || name.starts_with("DATABASE_"))
+    {
         command.env_remove(name);
     }
     command.env("DATABASE_URL", database_url);

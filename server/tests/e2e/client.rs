@@ -28,6 +28,8 @@ pub(crate) struct Client {
     /// Everything without an id but `entries`, as it came.
     pushes: VecDeque<Value>,
     logs: BTreeMap<String, Seen>,
+    /// `conversation_open` commands without a reply: where they move this client.
+    opening: HashMap<u64, (String, u64)>,
     closed: Option<u16>,
 }
 
@@ -55,6 +57,7 @@ impl Client {
             replies: HashMap::new(),
             pushes: VecDeque::new(),
             logs: BTreeMap::new(),
+            opening: HashMap::new(),
             closed: None,
         }
     }
@@ -141,6 +144,14 @@ impl Client {
     pub(crate) async fn closed(&mut self) -> u16 {
         self.read_until("the close", |client| client.closed.is_some()).await;
         self.closed.unwrap()
+    }
+
+    /// Moves to another place in a log; what came of it before is forgotten.
+    pub(crate) async fn open_at(&mut self, log: &str, after_seq: u64) -> Value {
+        let (id, message) = self.numbered(json!({ "conversation_open": { "log_id": log, "after_seq": after_seq } }));
+        self.opening.insert(id, (log.to_owned(), after_seq));
+        self.message(message).await;
+        self.reply(id).await
     }
 
     /// Goes away without a word, as a phone in a tunnel does.
@@ -275,6 +286,9 @@ impl Client {
 
     fn frame(&mut self, mut frame: Value) {
         if let Some(id) = frame["id"].as_u64() {
+            if let Some((log, cursor)) = self.opening.remove(&id).filter(|_| frame.get("done").is_some()) {
+                self.logs.insert(log, Seen { cursor, items: Vec::new() });
+            }
             frame.as_object_mut().unwrap().remove("id");
             let before = self.replies.insert(id, frame);
             assert_eq!(before, None, "two replies to {id}");
@@ -292,7 +306,8 @@ impl Client {
         let items = entries["items"].as_array().cloned().unwrap_or_default();
         // A conversation is followed by what this very list says, and a client may stand there before.
         for joined in items.iter().filter_map(|item| item.get("joined")) {
-            let (log, seq) = (joined["conversation_id"].as_str().unwrap(), joined["conversation_seq"].as_u64().unwrap());
+            let (log, seq) =
+                (joined["conversation_id"].as_str().unwrap(), joined["conversation_seq"].as_u64().unwrap());
             let seen = self.logs.entry(log.to_owned()).or_default();
             seen.cursor = seen.cursor.max(seq - 1);
         }

@@ -5,4 +5,5 @@ mod client;
 mod person;
 mod world;
 
+mod bad_input;
 mod chat;
