@@ -157,10 +157,13 @@ BEGIN
                   WHERE m.conversation_id = logs[x.l] AND m.user_id = x.sender AND m.left_seq IS NULL) AS rank
           FROM unnest(log_at, senders, clients) WITH ORDINALITY AS x (l, sender, client, o)) q;
 
-    -- 3. Rights. A user log is its user's alone.
+    -- 3. Rights. A user log is its user's alone. A log that was never the sender's is as good as none: nobody is told
+    -- whether it exists.
     SELECT array_agg(CASE WHEN bases[x.l] IS NULL THEN 3
-                          WHEN x.kind IN (22, 36, 37) THEN CASE WHEN logs[x.l] = x.sender THEN 0 ELSE 4 END
-                          WHEN x.rank IS NULL THEN 4
+                          WHEN x.kind IN (22, 36, 37) THEN CASE WHEN logs[x.l] = x.sender THEN 0 ELSE 3 END
+                          WHEN x.rank IS NULL THEN CASE WHEN EXISTS (
+                              SELECT FROM membership m WHERE m.conversation_id = logs[x.l] AND m.user_id = x.sender)
+                              THEN 4 ELSE 3 END
                           ELSE 0 END::smallint)
     INTO verdicts
     FROM unnest(log_at, senders, kinds, ranks) AS x (l, sender, kind, rank);

@@ -3,6 +3,10 @@
 //! Tests are processes of their own that run at the same time, so nothing here lives in memory between them: what is
 //! shared is a database, made under an advisory lock by whoever comes first.
 
+mod cluster;
 mod database;
+mod server;
 
+pub use cluster::Cluster;
 pub use database::TestDatabase;
+pub use server::Server;

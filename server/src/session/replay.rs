@@ -91,14 +91,14 @@ impl Replay {
         reply(id, Push::Resumed(wire::Resumed { logs: attachment.logs.len() as u64 }), out);
         self.stage = Stage::Following;
         match attachment.user_replay {
-            Some(replay) => self.follow(replay, true, cx, out),
+            Some(replay) => self.follow(replay, true, Some(cx.rules.limits.replay_entries), out),
             None => self.begin_heads(user, attachment.user_as_of_seq, attachment.read_at, out),
         }
         for log in attachment.unknown {
             push(Push::NotFound(wire::NotFound { log_id: log.to_wire() }), out);
         }
         for log in attachment.logs {
-            self.follow(log, false, cx, out);
+            self.follow(log, false, Some(cx.rules.limits.replay_entries), out);
         }
     }
 
@@ -129,11 +129,14 @@ impl Replay {
             (Some(id), Ok(Some(log))) => {
                 reply(id, Push::Done(wire::Done {}), out);
                 let watch = log.log == user.log();
-                self.follow(AttachedLog { named: true, ..log }, watch, cx, out);
+                // It asks for the way from there itself, however long.
+                self.follow(AttachedLog { named: true, ..log }, watch, None, out);
             }
             (Some(id), Ok(None)) => fail(id, not_here(), out),
             (Some(id), Err(failure)) => fail(id, failure, out),
-            (None, Ok(Some(log))) if (cx.position)(log.log).is_none() => self.follow(log, false, cx, out),
+            (None, Ok(Some(log))) if (cx.position)(log.log).is_none() => {
+                self.follow(log, false, Some(cx.rules.limits.replay_entries), out);
+            }
             // Left again meanwhile, or followed already.
             (None, Ok(_)) => {}
             (None, Err(_)) => out.push(Action::Close(Close::Overloaded)),
@@ -182,8 +185,9 @@ impl Replay {
         out.push(Action::Follow(user.log(), follow));
     }
 
-    /// Follows one log from where the client stands, saying aloud what can't be replayed.
-    fn follow(&mut self, attached: AttachedLog, watch: bool, cx: &Context<'_>, out: &mut Vec<Action>) {
+    /// Follows one log from where the client stands, saying aloud what can't be replayed: what is no longer kept, and
+    /// what is more than `most` entries.
+    fn follow(&mut self, attached: AttachedLog, watch: bool, most: Option<u64>, out: &mut Vec<Action>) {
         let log = attached.log;
         let mut from = attached.after_seq;
         if let Some((first_unsure_seq, epoch)) = attached.reset {
@@ -196,7 +200,7 @@ impl Replay {
         }
         let spans = Spans::new(attached.spans);
         let head = spans.closed_at().unwrap_or(attached.as_of_seq);
-        if head.saturating_sub(from) > cx.rules.limits.replay_entries {
+        if most.is_some_and(|most| head.saturating_sub(from) > most) {
             push(Push::GapTooLarge(wire::GapTooLarge { log_id: log.to_wire(), head }), out);
             from = head;
         }

@@ -73,7 +73,7 @@ async fn a_client_id_counts_once_within_a_batch_too() {
     let repeats: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().is_ok_and(|stored| stored.repeat)).collect();
     assert_eq!(
         codes(outcomes),
-        [Ok(3), Ok(4), Ok(4), Err(Code::IdReused), Err(Code::Forbidden), Err(Code::Forbidden), Ok(5)]
+        [Ok(3), Ok(4), Ok(4), Err(Code::IdReused), Err(Code::NotFound), Err(Code::NotFound), Ok(5)]
     );
     assert_eq!(repeats, [false, false, true, false, false, false, false]);
 

@@ -1,0 +1,9 @@
+//! The real program over real sockets and a real PostgreSQL, as a client of another maker meets it.
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
+
+mod client;
+mod person;
+mod world;
+
+mod bad_input;
+mod chat;
