@@ -90,7 +90,8 @@ impl Server {
             }
         });
         let follower = Follower::start(&log, Deadline::after(START_TIME)).await.context("reading the change feed")?;
-        let accounts = Accounts::start(&config.accounts, storage.data_dir(), pool.clone(), log.clone(), &metrics)?;
+        let data_dir = storage.data_dir().or(config.database.data_dir.as_deref());
+        let accounts = Accounts::start(&config.accounts, data_dir, pool.clone(), log.clone(), &metrics)?;
         let conversations = Conversations::start(pool.clone(), log.clone(), config.limits.clone(), &metrics, {
             let hub = hub.clone();
             move |receipts: &[conversations::Receipt]| {

@@ -43,7 +43,8 @@ async fn positions_that_move_all_the_time_are_written_no_oftener() {
     let client = world.database.connect().await;
     client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
     let calls = async || -> i64 {
-        let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+        let sql =
+            "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
                    WHERE d.datname = current_database() AND query LIKE 'WITH asked%read_positions%greatest%'";
         client.query_one(sql, &[]).await.unwrap().get(0)
     };
