@@ -129,7 +129,10 @@ impl Tokens {
         let secret = match (&config.secret, data_dir) {
             (Some(secret), _) => secret.clone(),
             (None, Some(data_dir)) => keys::of_data_dir(data_dir)?,
-            (None, None) => bail!("accounts.tokens.secret is needed where there is no data directory"),
+            (None, None) => bail!(
+                "accounts.tokens.secret: with a database of your own, set it to at least 32 bytes, the same on every node \
+                 (BOWLINE_ACCOUNTS_TOKENS_SECRET), or name a --data-dir in which one is kept"
+            ),
         };
         let own_key = Keys::secret(&secret).context("the secret of tokens")?;
         let external = config.external_issuer.as_ref().map(|issuer| -> anyhow::Result<Issuer> {
