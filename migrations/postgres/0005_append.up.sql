@@ -94,9 +94,12 @@ RETURNS TABLE (
     created_at timestamptz, kind smallint, client_id uuid, attrs jsonb)
 LANGUAGE plpgsql
 SET lock_timeout = '2s'
--- Arrays of known lengths, and index probes from them: nothing else, on a table of any size and never analysed.
-SET plan_cache_mode = force_custom_plan
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+-- Index probes from arrays and nothing else, so one plan fits all sizes: it is made once a session, perhaps while the table is
+-- empty and one index as good as another. So that each probe of `entries` can use no other index than its own, it asks for
+-- the order of that index (BETWEEN and ORDER BY), and sorting is too dear.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -152,7 +155,8 @@ BEGIN
     FROM (SELECT x.o,
                  min(x.o) OVER (PARTITION BY x.l, x.client, x.sender)::integer AS first,
                  (SELECT e.seq FROM entries e
-                  WHERE e.log_id = logs[x.l] AND e.sender_id = x.sender AND e.client_id = x.client) AS old,
+                  WHERE e.log_id = logs[x.l] AND e.sender_id = x.sender AND e.client_id BETWEEN x.client AND x.client
+                  ORDER BY e.client_id LIMIT 1) AS old,
                  (SELECT m.role FROM membership m
                   WHERE m.conversation_id = logs[x.l] AND m.user_id = x.sender AND m.left_seq IS NULL) AS rank
           FROM unnest(log_at, senders, clients) WITH ORDINALITY AS x (l, sender, client, o)) q;
@@ -181,7 +185,8 @@ BEGIN
                         WHEN x.kind = 17 AND t.created_at < now_at - interval '24 hours' THEN 6
                         WHEN x.kind = 17 AND t.version <> x.version THEN 5
                         ELSE 0 END
-            FROM entries t WHERE t.log_id = logs[x.l] AND t.seq = x.target AND t.kind = 16), 3) END::smallint)
+            FROM entries t WHERE t.log_id = logs[x.l] AND t.seq BETWEEN x.target AND x.target AND t.kind = 16
+            ORDER BY t.seq LIMIT 1), 3) END::smallint)
         INTO verdicts
         FROM unnest(log_at, senders, kinds, ranks, targets, versions, verdicts)
              AS x (l, sender, kind, rank, target, version, verdict);
@@ -312,8 +317,12 @@ BEGIN
         UPDATE entries t
         SET version = x.seq, body = CASE WHEN x.kind = 17 THEN x.body END,
             attrs = CASE WHEN x.kind = 17 THEN t.attrs ELSE t.attrs - '{mentions,attachments,app}'::text[] END
-        FROM unnest(log_at, seqs, targets, kinds, bodies) AS x (l, seq, target, kind, body)
-        WHERE t.log_id = logs[x.l] AND t.seq = x.target AND x.kind IN (17, 18) AND x.seq IS NOT NULL;
+        FROM (SELECT w.seq, w.kind, w.body, (SELECT e.ctid FROM entries e
+                                             WHERE e.log_id = logs[w.l] AND e.seq BETWEEN w.target AND w.target
+                                             ORDER BY e.seq LIMIT 1) AS place
+              FROM unnest(log_at, seqs, targets, kinds, bodies) AS w (l, seq, target, kind, body)
+              WHERE w.kind IN (17, 18) AND w.seq IS NOT NULL OFFSET 0) x
+        WHERE t.ctid = x.place;
     END IF;
 
     -- Who is mentioned and is here; a list too long to be meant for each names nobody.
@@ -370,7 +379,9 @@ BEGIN
     RETURN QUERY
     SELECT x.o::integer, x.result::smallint, false, NULL::uuid, coalesce(x.seq, x.old, seqs[x.first]),
            coalesce(x.no, x.old_no, nos[x.first]),
-           CASE WHEN x.result = 5 THEN (SELECT t.version FROM entries t WHERE t.log_id = logs[x.l] AND t.seq = x.target) END,
+           CASE WHEN x.result = 5 THEN (SELECT t.version FROM entries t
+                                    WHERE t.log_id = logs[x.l] AND t.seq BETWEEN x.target AND x.target
+                                    ORDER BY t.seq LIMIT 1) END,
            CASE WHEN x.result < 2 THEN coalesce(x.old_at, greatest(ats[x.l], now_at)) END,
            CASE WHEN x.kind >= 22 THEN coalesce(x.old_kind, x.kind) END, NULL::uuid,
            CASE WHEN x.result < 2 AND x.kind >= 22 THEN
@@ -389,6 +400,7 @@ BEGIN
                       ELSE greatest(verdicts[w.first], 1) END AS result
           FROM unnest(log_at, kinds, crcs, targets, olds, firsts, verdicts, seqs, nos, details)
                WITH ORDINALITY AS w (l, kind, crc, target, old, first, verdict, seq, no, d, o)
-          LEFT JOIN LATERAL (SELECT * FROM entries e WHERE e.log_id = logs[w.l] AND e.seq = w.old) e ON w.old IS NOT NULL) AS x
+          LEFT JOIN LATERAL (SELECT * FROM entries e WHERE e.log_id = logs[w.l] AND e.seq BETWEEN w.old AND w.old
+                             ORDER BY e.seq LIMIT 1) e ON w.old IS NOT NULL) AS x
     ORDER BY x.o;
 END $$;

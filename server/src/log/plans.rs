@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bowline_testkit::TestDatabase;
 use serde_json::Value;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use super::store;
@@ -18,6 +19,19 @@ const UNREAD: &str = "SELECT m.conversation_id, h.last_seq, h.last_message_no - 
     FROM membership m JOIN heads h ON h.log_id = m.conversation_id
     JOIN read_positions r ON r.user_id = m.user_id AND r.conversation_id = m.conversation_id
     WHERE m.user_id = $1 AND m.left_seq IS NULL";
+
+/// $1 log, $2 sender, $3 client_id.
+const APPEND: &str =
+    "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[$3::uuid], '{7}',
+    '{16}', '{NULL}', '{NULL}', '{x}', '{NULL}')";
+
+/// $1 log, $2 sender: of the message at seq 1, as it was sent.
+const EDIT: &str =
+    "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[gen_random_uuid()],
+    '{7}', '{17}', '{1}', '{1}', '{x}', '{NULL}')";
+
+/// What is run, its parameters, how many rows it returns, the indexes that it uses, and the most pages that it reads.
+type Check<'a> = (&'a str, &'a str, &'a [&'a (dyn ToSql + Sync)], u64, &'a [&'a str], u64);
 
 /// Runs statements and sees the plan of each, those inside of functions too.
 struct Explained {
@@ -58,7 +72,7 @@ impl Explained {
         Self { client, notices }
     }
 
-    async fn run(&self, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> (u64, Found) {
+    async fn run(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> (u64, Found) {
         self.notices.lock().unwrap().clear();
         self.client.batch_execute("SAVEPOINT before").await.unwrap();
         let rows = self.client.query(sql, parameters).await.unwrap().len() as u64;
@@ -114,20 +128,13 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
     let (log, user, client_id) = (id("log7").await, id("user35").await, id("client7").await);
     let (after, to, pages) = (880_i64, 1_008_i64, vec![0_i64, 3, 7]);
     let (xmax, xip) = (1_000_005_i64, vec![4_000_i64, 4_500, 7_000]);
-    let append =
-        "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[$3::uuid], '{7}',
-                      '{16}', '{NULL}', '{NULL}', '{x}', '{NULL}')";
-    let edit =
-        "SELECT outcome, seq FROM append(1, ARRAY[$1::uuid], '{1}', ARRAY[$2::uuid], '{0}', ARRAY[gen_random_uuid()],
-                    '{7}', '{17}', '{1}', '{1}', '{x}', '{NULL}')";
-
     for analysed in [false, true] {
         if analysed {
             // Within the transaction: for the next run the table is as it was.
             explained.client.batch_execute("ANALYZE entries, heads, membership, read_positions").await.unwrap();
         }
         // A page of rows that came among those of a thousand other logs is a block a row.
-        let check: [(&str, &str, &[&(dyn tokio_postgres::types::ToSql + Sync)], u64, &[&str], u64); 8] = [
+        let checks: [Check; 8] = [
             ("a range", store::RANGE, &[&log, &after, &to], 128, &["entries_pkey", "heads_pkey"], 260),
             ("pages", store::PAGES, &[&log, &pages], 127 + 128 + 115, &["entries_pkey", "heads_pkey"], 900),
             ("changes", store::CHANGES, &[&xmax, &xip], 1_000, &["entries_txid", "epochs_pkey"], 400),
@@ -135,7 +142,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
             ("unread", UNREAD, &[&user], 1, &["heads_pkey", "membership_user", "read_positions_pkey"], 20),
             (
                 "a repeat",
-                append,
+                APPEND,
                 &[&log, &user, &client_id],
                 1,
                 &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
@@ -143,7 +150,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
             ),
             (
                 "a send",
-                append,
+                APPEND,
                 &[&log, &user, &uuid::Uuid::new_v4()],
                 1,
                 &["entries_client_id", "entries_pkey", "epochs_pkey", "heads_pkey", "membership_user"],
@@ -151,7 +158,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
             ),
             (
                 "an edit",
-                edit,
+                EDIT,
                 &[&log, &user],
                 1,
                 &[
@@ -165,7 +172,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
                 120,
             ),
         ];
-        for (what, sql, parameters, rows, indexes, most_buffers) in check {
+        for (what, sql, parameters, rows, indexes, most_buffers) in checks {
             let (returned, found) = explained.run(sql, parameters).await;
             let what = format!("{what}, analysed: {analysed}: {found:#?}");
             assert_eq!(returned, rows, "{what}");
@@ -173,5 +180,31 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
             assert!(found.buffers <= most_buffers, "{what}");
             assert!(found.indexes.iter().map(String::as_str).eq(indexes.iter().copied()), "{what}");
         }
+    }
+}
+
+#[tokio::test]
+async fn plans_made_while_the_table_was_empty_hold_when_it_has_grown() {
+    let database = TestDatabase::create().await;
+    database.connect().await.batch_execute("VACUUM entries").await.unwrap();
+    let explained = Explained::connect(&database).await;
+    let client = &explained.client;
+    let (log, user) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    client.execute("INSERT INTO heads (log_id) VALUES ($1)", &[&log]).await.unwrap();
+    let member = "INSERT INTO membership (conversation_id, user_id, joined_seq, user_seq) VALUES ($1, $2, 1, 1)";
+    client.execute(member, &[&log, &user]).await.unwrap();
+    // A session keeps its plans: these are made here, for what a send does and for what an edit does.
+    explained.run(APPEND, &[&log, &user, &uuid::Uuid::new_v4()]).await;
+    explained.run(EDIT, &[&log, &user]).await;
+
+    let grow = "INSERT INTO entries (log_id, seq, message_no, version, txid, created_at, sender_id, client_id, kind, sender_kind, body)
+                SELECT $1, n, n, n, 1, clock_timestamp(), $2, gen_random_uuid(), 16, 0, 'x' FROM generate_series(1, 20000) n";
+    client.execute(grow, &[&log, &user]).await.unwrap();
+    client.execute("UPDATE heads SET last_seq = 20000, last_message_no = 20000", &[]).await.unwrap();
+    for (what, found) in [
+        ("a send", explained.run(APPEND, &[&log, &user, &uuid::Uuid::new_v4()]).await.1),
+        ("an edit", explained.run(EDIT, &[&log, &user]).await.1),
+    ] {
+        assert!(found.buffers <= 60 && found.wrong.is_empty(), "{what}: {found:#?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The log against a real PostgreSQL: its guarantees, and each race that could break one.
 
+#![allow(clippy::unwrap_used)]
+
 mod fixture;
 mod proxy;
 
