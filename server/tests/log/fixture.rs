@@ -13,23 +13,23 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 /// Longer than anything here takes, so that a test that hangs fails.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-pub type Outcome = Result<Stored, Failure>;
+pub(crate) type Outcome = Result<Stored, Failure>;
 
 /// A node that has nothing but a log.
 #[derive(Clone)]
-pub struct Node {
-    pub log: Log,
+pub(crate) struct Node {
+    pub(crate) log: Log,
     sunk: Arc<Mutex<Vec<Committed>>>,
 }
 
 impl Node {
-    pub fn start(database: &TestDatabase) -> Self {
+    pub(crate) fn start(database: &TestDatabase) -> Self {
         Self::start_with(database.url(), one_writer())
     }
 
-    pub fn start_with(url: &str, config: Config) -> Self {
+    pub(crate) fn start_with(url: &str, config: Config) -> Self {
         let pool_config = storage::Config { max_connections: 8, ..storage::Config::default() };
         let pool = Pool::new(&url.to_owned().into(), &pool_config).unwrap();
         let sunk = Arc::new(Mutex::new(Vec::new()));
@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// Hands the command in at once; the outcome comes later.
-    pub fn give(&self, command: Command, deadline: Deadline) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn give(&self, command: Command, deadline: Deadline) -> oneshot::Receiver<Outcome> {
         let (answer, outcome) = oneshot::channel();
         self.log.append(
             command,
@@ -53,16 +53,16 @@ impl Node {
         outcome
     }
 
-    pub fn give_all(&self, commands: impl IntoIterator<Item = Command>) -> Vec<oneshot::Receiver<Outcome>> {
+    pub(crate) fn give_all(&self, commands: impl IntoIterator<Item = Command>) -> Vec<oneshot::Receiver<Outcome>> {
         commands.into_iter().map(|command| self.give(command, Deadline::after(LONG))).collect()
     }
 
-    pub async fn run(&self, command: Command) -> Outcome {
+    pub(crate) async fn run(&self, command: Command) -> Outcome {
         self.give(command, Deadline::after(LONG)).await.unwrap()
     }
 
     /// Everything that the sink got, by log, in the order in which it came.
-    pub fn sunk(&self) -> BTreeMap<LogId, Vec<wire::Entry>> {
+    pub(crate) fn sunk(&self) -> BTreeMap<LogId, Vec<wire::Entry>> {
         let mut logs: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for committed in self.sunk.lock().unwrap().iter() {
             logs.entry(committed.log).or_default().extend(committed.entries.iter().cloned());
@@ -71,32 +71,32 @@ impl Node {
     }
 
     /// The whole of a short log, as it is now.
-    pub async fn whole(&self, log: LogId) -> Vec<wire::Entry> {
+    pub(crate) async fn whole(&self, log: LogId) -> Vec<wire::Entry> {
         self.log.read(log, 0, Seq::MAX, Deadline::after(LONG)).await.unwrap().entries
     }
 }
 
-pub fn one_writer() -> Config {
+pub(crate) fn one_writer() -> Config {
     Config { writers: 1, ..Config::default() }
 }
 
-pub fn command(log: LogId, sender: UserId, action: Action) -> Command {
+pub(crate) fn command(log: LogId, sender: UserId, action: Action) -> Command {
     Command { log, sender, sender_kind: SenderKind::User, client_id: ClientId::new(), action }
 }
 
-pub fn text(log: LogId, sender: UserId, body: &str) -> Command {
+pub(crate) fn text(log: LogId, sender: UserId, body: &str) -> Command {
     command(log, sender, Action::Message(wire::Message { body: Some(body.to_owned()), ..Default::default() }))
 }
 
 /// Makes users, each with its log.
-pub async fn users<const N: usize>(database: &TestDatabase) -> [UserId; N] {
+pub(crate) async fn users<const N: usize>(database: &TestDatabase) -> [UserId; N] {
     let users = [(); N].map(|()| UserId::new());
     let ids: Vec<_> = users.iter().map(|user| user.0).collect();
     database.connect().await.execute("SELECT ensure_users($1)", &[&ids]).await.unwrap();
     users
 }
 
-pub fn create(creator: UserId, kind: ConversationKind, members: &[UserId]) -> Command {
+pub(crate) fn create(creator: UserId, kind: ConversationKind, members: &[UserId]) -> Command {
     let action = Action::CreateConversation {
         conversation: LogId::new(),
         kind,
@@ -108,15 +108,15 @@ pub fn create(creator: UserId, kind: ConversationKind, members: &[UserId]) -> Co
 }
 
 /// A group of which the first is the owner.
-pub async fn group(node: &Node, creator: UserId, members: &[UserId]) -> LogId {
+pub(crate) async fn group(node: &Node, creator: UserId, members: &[UserId]) -> LogId {
     node.run(create(creator, ConversationKind::Group, members)).await.unwrap().conversation.unwrap().0
 }
 
-pub fn codes(outcomes: Vec<Outcome>) -> Vec<Result<Seq, Code>> {
+pub(crate) fn codes(outcomes: Vec<Outcome>) -> Vec<Result<Seq, Code>> {
     outcomes.into_iter().map(|outcome| outcome.map(|stored| stored.seq).map_err(|failure| failure.code)).collect()
 }
 
-pub async fn all(outcomes: Vec<oneshot::Receiver<Outcome>>) -> Vec<Outcome> {
+pub(crate) async fn all(outcomes: Vec<oneshot::Receiver<Outcome>>) -> Vec<Outcome> {
     let mut done = Vec::new();
     for outcome in outcomes {
         done.push(outcome.await.unwrap());
@@ -125,12 +125,12 @@ pub async fn all(outcomes: Vec<oneshot::Receiver<Outcome>>) -> Vec<Outcome> {
 }
 
 /// Holds the head of a log from outside, so that a statement which needs it waits.
-pub struct Held {
+pub(crate) struct Held {
     client: Client,
 }
 
 impl Held {
-    pub async fn take(database: &TestDatabase, log: LogId) -> Self {
+    pub(crate) async fn take(database: &TestDatabase, log: LogId) -> Self {
         let client = database.connect().await;
         client.batch_execute("BEGIN").await.unwrap();
         client.query("SELECT FROM heads WHERE log_id = $1 FOR UPDATE", &[&log.0]).await.unwrap();
@@ -138,16 +138,16 @@ impl Held {
     }
 
     /// Until so many backends wait for a lock in this database.
-    pub async fn wait_for_waiters(&self, waiters: i64) {
+    pub(crate) async fn wait_for_waiters(&self, waiters: i64) {
         waiting(&self.client, waiters).await;
     }
 
-    pub async fn release(self) {
+    pub(crate) async fn release(self) {
         self.client.batch_execute("COMMIT").await.unwrap();
     }
 }
 
-pub async fn waiting(client: &Client, waiters: i64) {
+pub(crate) async fn waiting(client: &Client, waiters: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let until = Deadline::after(LONG);
     while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) < waiters {
@@ -159,7 +159,7 @@ pub async fn waiting(client: &Client, waiters: i64) {
 
 /// Runs `given` while the node's one writer is held up by a command in `log`, so that all of it waits in the queue and is
 /// taken at once.
-pub async fn in_one_batch(
+pub(crate) async fn in_one_batch(
     database: &TestDatabase,
     node: &Node,
     (log, member): (LogId, UserId),
@@ -175,7 +175,7 @@ pub async fn in_one_batch(
 }
 
 /// What must hold in any database, whatever was done to it.
-pub async fn check_dense(database: &TestDatabase) {
+pub(crate) async fn check_dense(database: &TestDatabase) {
     let wrong = database
         .connect()
         .await

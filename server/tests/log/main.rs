@@ -1,6 +1,6 @@
 //! The log against a real PostgreSQL: its guarantees, and each race that could break one.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
 
 mod fixture;
 mod proxy;

@@ -8,7 +8,7 @@ use tokio_postgres::Config;
 /// What happens to the answers of the database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Answers {
+pub(crate) enum Answers {
     Pass,
     /// The connection is cut as soon as an answer to a statement on the log comes.
     Cut,
@@ -17,13 +17,13 @@ pub enum Answers {
 }
 
 /// Stands between a node and the database, and loses answers on demand.
-pub struct Proxy {
-    pub url: String,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
     answers: Arc<AtomicU8>,
 }
 
 impl Proxy {
-    pub async fn start(url: &str) -> Self {
+    pub(crate) async fn start(url: &str) -> Self {
         let target: Config = url.parse().unwrap();
         let port = target.get_ports()[0];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,7 +39,7 @@ impl Proxy {
         Self { url: url.replace(&format!("127.0.0.1:{port}"), &mine.to_string()), answers }
     }
 
-    pub fn answers(&self, answers: Answers) {
+    pub(crate) fn answers(&self, answers: Answers) {
         self.answers.store(answers as u8, Ordering::SeqCst);
     }
 }

@@ -326,7 +326,7 @@ async fn many_writers_of_two_nodes_neither_lock_up_nor_leave_holes() {
 }
 
 /// What a node of an unknown make would send.
-pub async fn raw_append(
+pub(crate) async fn raw_append(
     client: &tokio_postgres::Client,
     log: LogId,
     sender: bowline_protocol::UserId,
