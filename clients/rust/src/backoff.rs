@@ -13,7 +13,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: Duration::from_millis(250), cap: Duration::from_secs(30), stable: Duration::from_secs(10) }
+        Self { base: Duration::from_millis(250), cap: Duration::from_secs(15), stable: Duration::from_secs(5) }
     }
 }
 

@@ -22,9 +22,9 @@ pub enum Error {
     Unexpected,
     /// The outbox could not keep it; nothing was sent.
     #[error("the outbox: {0}")]
-    Outbox(#[from] io::Error),
+    Outbox(io::Error),
     /// The request over HTTP failed.
-    #[error("http: {0}")]
+    #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// Not an address of a Bowline server.
     #[error("not a usable address: {0}")]

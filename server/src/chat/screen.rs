@@ -54,6 +54,11 @@ impl Screen {
         self.view.reset(first_unsure_seq);
     }
 
+    /// What was said up to `seq` has been shown.
+    pub(super) fn has_reached(&self, seq: Seq) -> bool {
+        self.view.messages().next_back().map_or(0, |message| message.seq) >= seq
+    }
+
     /// About the talk, not of it.
     pub(super) fn note(&self, text: &str) {
         eprintln!("* {text}");

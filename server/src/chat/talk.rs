@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bowline_client::accounts::Accounts;
-use bowline_client::protocol::{LogId, wire};
+use bowline_client::protocol::{LogId, Seq, wire};
 use bowline_client::{Client, Error, Event, Events, Sending};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,6 +22,8 @@ pub(super) struct Talk {
     screen: Screen,
     /// Whether the user was told that the connection is lost.
     away: bool,
+    /// The newest entry of what was typed, once stored.
+    stored_seq: Seq,
     sending: JoinSet<Result<wire::Stored, Error>>,
 }
 
@@ -32,7 +34,7 @@ const EARLY: usize = 1_000;
 
 impl Talk {
     pub(super) fn new(client: Client, events: Events, screen: Screen) -> Self {
-        Self { client, events, screen, away: false, sending: JoinSet::new() }
+        Self { client, events, screen, away: false, stored_seq: 0, sending: JoinSet::new() }
     }
 
     /// Talks until the input ends.
@@ -50,7 +52,7 @@ impl Talk {
                 Some(sent) = self.sending.join_next() => self.sent(sent?),
                 () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => break,
             }
-            if leave_by.is_some() && self.sending.is_empty() {
+            if leave_by.is_some() && self.sending.is_empty() && self.screen.has_reached(self.stored_seq) {
                 break;
             }
         }
@@ -154,11 +156,11 @@ impl Talk {
     }
 
     fn sent(&mut self, outcome: Result<wire::Stored, Error>) {
-        // A refusal is told by its event.
-        if let Err(error) = outcome
-            && !matches!(error, Error::Refused(_))
-        {
-            self.screen.note(&format!("not sent: {error}"));
+        match outcome {
+            Ok(stored) => self.stored_seq = self.stored_seq.max(stored.seq),
+            // Told by its event.
+            Err(Error::Refused(_)) => {}
+            Err(error) => self.screen.note(&format!("not sent: {error}")),
         }
     }
 }
