@@ -40,12 +40,8 @@ const CLOSED_LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until `shutdown` completes; an error if the embedded database ends before that, since nothing can be stored then.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut shutdown = std::pin::pin!(shutdown);
-    let storage = tokio::select! {
-        storage = Storage::open(&config.database) => storage?,
-        // What was begun ends with the process.
-        () = &mut shutdown => return Ok(()),
-    };
+    // Not given up halfway: a database that was started is stopped in order, whenever the end was asked for.
+    let storage = Storage::open(&config.database).await?;
     let ended = serve(&config, &storage, listener, shutdown).await;
     storage.close().await;
     ended

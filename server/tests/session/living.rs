@@ -105,7 +105,7 @@ fn open_moves_a_cursor_and_is_announced_once() {
     let mut peer = Peer::live();
     let user = peer.identity.user;
     let log = LogId::new();
-    let mut opened = |peer: &mut Peer, after_seq| {
+    let opened = |peer: &mut Peer, after_seq| {
         let (id, actions) = peer.send(open(log, after_seq));
         assert_eq!(*ask(&actions), Ask::AttachOne { id: Some(id), user, log, after_seq });
         let one = AttachedLog { named: false, after_seq, ..attached(log) };
