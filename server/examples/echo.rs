@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     for stream in listener.incoming() {
         let mut stream = stream?;
         match upgrade::accept(&mut stream) {
-            Ok(read) => shards.adopt(stream, read, Codec::Proto, ())?,
+            Ok(upgraded) => shards.adopt(stream, upgraded.read, Codec::Proto, ())?,
             Err(error) => eprintln!("not a WebSocket: {error}"),
         }
     }

@@ -9,25 +9,27 @@ pub struct Budget {
     limit: usize,
     used: usize,
     order: VecDeque<Token>,
+    next_serial: u32,
     json: bool,
 }
 
-/// Something that can be dropped: an entry or a page of the log that its holder calls `log`.
+/// Something that can be dropped, of the log that its holder calls `log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     pub log: u32,
-    pub(super) what: What,
+    pub(super) serial: u32,
 }
 
+/// What one thing was counted as. The serial tells it from what came in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Entry(u32),
-    Page(u32),
+pub(super) struct Charge {
+    pub serial: u32,
+    cost: u32,
 }
 
 impl Budget {
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit: limit_bytes, used: 0, order: VecDeque::new(), json: false }
+        Self { limit: limit_bytes, used: 0, order: VecDeque::new(), next_serial: 0, json: false }
     }
 
     /// From here on entries are counted as if they were made in JSON too.
@@ -45,16 +47,18 @@ impl Budget {
         if self.used() > self.limit && self.order.len() > 1 { self.order.pop_front() } else { None }
     }
 
-    /// Counts a new thing in; returns its cost, to be given to [`Budget::free`].
-    pub(super) fn charge(&mut self, log: u32, what: What, proto_bytes: usize) -> u32 {
+    /// Counts a new thing in, until it is given back.
+    pub(super) fn charge(&mut self, log: u32, proto_bytes: usize) -> Charge {
         // JSON writes ids as text and names every field: two to three times protobuf's size.
         let cost = if self.json { proto_bytes * 7 / 2 } else { proto_bytes };
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
         self.used += cost;
-        self.order.push_back(Token { log, what });
-        cost as u32
+        self.order.push_back(Token { log, serial });
+        Charge { serial, cost: u32::try_from(cost).unwrap_or(u32::MAX) }
     }
 
-    pub(super) fn free(&mut self, cost: u32) {
-        self.used -= cost as usize;
+    pub(super) fn free(&mut self, charge: Charge) {
+        self.used -= charge.cost as usize;
     }
 }

@@ -69,11 +69,6 @@ impl Cursor {
         }
     }
 
-    /// All of `(cursor, to]` is for this reader and nothing is to be told on the way, unless a header removes him.
-    pub fn is_plain(&self) -> bool {
-        self.replay.is_none()
-    }
-
     /// Some of `(cursor, to]` is visible to this reader.
     pub fn sees_any(&self, to: Seq) -> bool {
         self.replay.as_ref().is_none_or(|replay| to > replay.as_of_seq || replay.spans.show_any(self.seq, to))

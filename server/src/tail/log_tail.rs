@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bowline_protocol::Seq;
 
-use super::budget::{Budget, Token, What};
+use super::budget::{Budget, Charge, Token};
 use super::entry::Entry;
 use super::header::{Header, Kind};
 use super::page::{Page, page_of};
@@ -24,8 +24,8 @@ pub struct Tail {
 #[derive(Debug, Default)]
 struct Hot {
     /// Contiguous; the last one is the head.
-    entries: VecDeque<(Arc<Entry>, u32)>,
-    pages: Vec<(Arc<Page>, u32)>,
+    entries: VecDeque<(Arc<Entry>, Charge)>,
+    pages: Vec<(Arc<Page>, Charge)>,
     reads: Vec<Read>,
 }
 
@@ -44,7 +44,7 @@ const MAX_FACTS: usize = 32;
 
 /// Where the entries after a position are.
 #[derive(Debug)]
-pub enum Found<'a> {
+pub(super) enum Found<'a> {
     /// In memory, from this index of [`Tail::entry`] on.
     Entries(usize),
     Page(&'a Arc<Page>),
@@ -102,8 +102,8 @@ impl Tail {
             self.rewritten(seq, target_seq, budget);
         }
         let hot = self.hot.get_or_insert_default();
-        let cost = budget.charge(log, What::Entry(seq as u32), entry.bytes());
-        hot.entries.push_back((entry, cost));
+        let charge = budget.charge(log, entry.bytes());
+        hot.entries.push_back((entry, charge));
         self.head = seq;
         true
     }
@@ -115,7 +115,7 @@ impl Tail {
         }
         self.head = seq;
         if let Some(hot) = &mut self.hot {
-            hot.entries.drain(..).for_each(|(_, cost)| budget.free(cost));
+            hot.entries.drain(..).for_each(|(_, charge)| budget.free(charge));
             hot.drop_pages(budget, |page| page.as_of_seq() < seq);
             hot.reads.iter_mut().for_each(|read| read.least_as_of = seq);
         }
@@ -123,7 +123,7 @@ impl Tail {
     }
 
     /// Where what follows `after` is to be read; `after` must be below what is wanted.
-    pub fn find(&mut self, after: Seq, budget: &mut Budget) -> Found<'_> {
+    pub(super) fn find(&mut self, after: Seq, budget: &mut Budget) -> Found<'_> {
         let len = self.len() as u64;
         let hot = self.hot.get_or_insert_default();
         if after < self.head && self.head - after <= len {
@@ -155,30 +155,25 @@ impl Tail {
         }
         hot.reads.swap_remove(at);
         hot.drop_pages(budget, |old| old.number() == page.number());
-        let cost = budget.charge(log, What::Page(page.number() as u32), page.bytes());
-        hot.pages.push((page, cost));
+        let charge = budget.charge(log, page.bytes());
+        hot.pages.push((page, charge));
         Arrival::Kept
     }
 
     /// Drops what the budget says is the oldest, if it is still here.
     pub fn evict(&mut self, token: Token, budget: &mut Budget) {
         let Some(hot) = &mut self.hot else { return };
-        match token.what {
-            What::Entry(seq) => {
-                if hot.entries.front().is_some_and(|(entry, _)| entry.header().seq as u32 == seq)
-                    && let Some((_, cost)) = hot.entries.pop_front()
-                {
-                    budget.free(cost);
-                }
-            }
-            What::Page(number) => hot.drop_pages(budget, |page| page.number() as u32 == number),
+        if hot.entries.front().is_some_and(|(_, charge)| charge.serial == token.serial) {
+            hot.entries.pop_front().into_iter().for_each(|(_, charge)| budget.free(charge));
+        } else if let Some(i) = hot.pages.iter().position(|(_, charge)| charge.serial == token.serial) {
+            budget.free(hot.pages.swap_remove(i).1);
         }
     }
 
     /// Gives everything back, when nobody follows the log any more.
     pub fn clear(&mut self, budget: &mut Budget) {
         if let Some(mut hot) = self.hot.take() {
-            hot.entries.drain(..).for_each(|(_, cost)| budget.free(cost));
+            hot.entries.drain(..).for_each(|(_, charge)| budget.free(charge));
             hot.drop_pages(budget, |_| true);
         }
     }
@@ -188,7 +183,7 @@ impl Tail {
         let Some(hot) = &mut self.hot else { return };
         hot.drop_pages(budget, |page| page.as_of_seq() < seq && page.holds(target));
         if let Some(last) = hot.entries.iter().rposition(|(entry, _)| entry.header().holds(target)) {
-            hot.entries.drain(..=last).for_each(|(_, cost)| budget.free(cost));
+            hot.entries.drain(..=last).for_each(|(_, charge)| budget.free(charge));
         }
         for read in &mut hot.reads {
             if read.facts.len() < MAX_FACTS {
@@ -202,10 +197,10 @@ impl Tail {
 
 impl Hot {
     fn drop_pages(&mut self, budget: &mut Budget, mut which: impl FnMut(&Page) -> bool) {
-        self.pages.retain(|(page, cost)| {
+        self.pages.retain(|(page, charge)| {
             let dropped = which(page);
             if dropped {
-                budget.free(*cost);
+                budget.free(*charge);
             }
             !dropped
         });

@@ -6,16 +6,14 @@ use bowline_protocol::wire::{self, Entries, ServerFrame, Trimmed, server_frame::
 use bowline_protocol::{LogId, Seq};
 use bytes::Bytes;
 
-use crate::tail::{Covered, Entry, Found, Page, Stretch, Tail, entries_end, entries_head};
+use crate::tail::{Covered, MAX_FRAMES, Page, Plan, Stretch, Tail, entries_end, entries_head, plan};
 
 use super::application::Application;
+use super::io::add_frame;
 use super::shard::Shard;
 use super::slab::Key;
-use super::slot::{Flag, Followed, Socket, Wrote};
+use super::slot::{Flag, Socket, Wrote};
 use super::topic::Topics;
-
-/// Frames of one write.
-const MAX_FRAMES: usize = 64;
 
 /// What one step of a cursor led to.
 enum Step {
@@ -146,52 +144,38 @@ fn step(socket: &mut Socket, nth: usize, topics: &mut Topics, scratch: &mut Vec<
     if !socket.is_open() {
         return Step::Rests;
     }
+    let (user, codec) = (socket.user(), socket.codec());
     let Some(followed) = socket.follows.get_mut(nth) else { return Step::Rests };
     let Some((topic, budget)) = topics.at_mut(followed.topic) else { return Step::Rests };
     let log = topic.log;
-    let head = topic.tail.head();
-    if followed.cursor.is_level(head) {
-        return Step::Rests;
-    }
-    if followed.cursor.seq() >= followed.cursor.target(head) {
-        return match followed.cursor.settle() {
+    let plan = plan(&followed.cursor, user, codec, &mut topic.tail, budget);
+    match plan {
+        Plan::Rest => Step::Rests,
+        Plan::Settle => match followed.cursor.settle() {
             Covered::Moved => Step::Rests,
             covered => Step::Moved(Moved { entries: 0, covered, passed: Vec::new(), removed: false }),
-        };
-    }
-    let found = match topic.tail.find(followed.cursor.seq(), budget) {
-        Found::Entries(first) => Ok(first),
-        Found::Page(page) => Err(std::sync::Arc::clone(page)),
-        Found::Missing { asked: true, .. } => return Step::Rests,
-        Found::Missing { page, asked: false } => {
+        },
+        Plan::Need(page) => {
             let index = followed.topic;
             topics.need(index, page);
-            return Step::Rests;
+            Step::Rests
         }
-    };
-    match found {
-        Ok(first) => from_tail(socket, nth, log, &topic.tail, first, scratch),
-        Err(page) => from_page(socket, nth, log, &page, scratch),
+        Plan::Trimmed(first_seq) => Step::Trimmed { first_seq },
+        Plan::Skip(to_seq) => private(socket, nth, log, to_seq, Vec::new(), scratch),
+        Plan::Withheld(page, Stretch { items, to_seq, .. }) => {
+            private(socket, nth, log, to_seq, vec![page.withheld(items.start)], scratch)
+        }
+        Plan::Frames(stretch) => write_frames(socket, nth, &topic.tail, stretch),
+        Plan::Slice(page, stretch) => write_slice(socket, nth, log, &page, stretch, scratch),
     }
 }
 
 /// Shared frames, as they are.
-fn from_tail(socket: &mut Socket, nth: usize, log: LogId, tail: &Tail, first: usize, scratch: &mut Vec<u8>) -> Step {
-    let (user, codec) = (socket.user(), socket.codec());
-    let followed = &mut socket.follows[nth];
-    let header = |i| tail.entry(i).map(|entry| entry.header());
-    let stretch = followed.cursor.stretch(user, header, first, |start| start + MAX_FRAMES, tail.head());
-    if stretch.items.is_empty() {
-        return skip(socket, nth, log, stretch.to_seq, scratch);
-    }
-    if stretch.items.start > first
-        && let Some(visible) = tail.entry(stretch.items.start)
-    {
-        return skip(socket, nth, log, visible.header().seq - 1, scratch);
-    }
+fn write_frames(socket: &mut Socket, nth: usize, tail: &Tail, stretch: Stretch) -> Step {
+    let codec = socket.codec();
     let entries = || stretch.items.clone().filter_map(|i| tail.entry(i));
     let wrote = match stretch.items.len() {
-        1 => tail.entry(first).map_or(Wrote::All, |entry| socket.write(entry.frame(codec))),
+        1 => tail.entry(stretch.items.start).map_or(Wrote::All, |entry| socket.write(entry.frame(codec))),
         n => {
             let mut parts = [IoSlice::new(&[]); MAX_FRAMES];
             entries().zip(&mut parts).for_each(|(entry, part)| *part = IoSlice::new(entry.frame(codec)));
@@ -210,48 +194,34 @@ fn from_tail(socket: &mut Socket, nth: usize, log: LogId, tail: &Tail, first: us
     let sent = stretch.items.start..stretch.items.start + whole;
     let all = sent.end == stretch.items.end;
     let last = tail.entry(sent.end - 1).map_or(0, |entry| entry.header().seq);
-    let followed = &mut socket.follows[nth];
     let removed = all && stretch.removed;
-    let heard = if followed.watch() { sent.clone() } else { sent.end - usize::from(removed)..sent.end };
+    let followed = &mut socket.follows[nth];
     Step::Moved(Moved {
         entries: whole,
         covered: followed.cursor.advance(if all { stretch.to_seq } else { last }),
-        passed: heard.filter_map(|i| tail.entry(i)).map(|entry: &std::sync::Arc<Entry>| entry.decode()).collect(),
+        passed: followed.heard(sent, removed).filter_map(|i| tail.entry(i)).map(|entry| entry.decode()).collect(),
         removed,
     })
 }
 
 /// One message out of a page: its head is this reader's, its items are everybody's.
-fn from_page(socket: &mut Socket, nth: usize, log: LogId, page: &Page, scratch: &mut Vec<u8>) -> Step {
-    let (user, codec) = (socket.user(), socket.codec());
-    let followed = &mut socket.follows[nth];
-    let after = followed.cursor.seq();
-    if page.first_seq() > after + 1 && followed.cursor.sees_any(page.first_seq() - 1) {
-        return Step::Trimmed { first_seq: page.first_seq() };
-    }
-    let headers = page.headers();
-    let first = headers.partition_point(|header| header.seq <= after);
-    let limit = |start| page.message_end(codec, start);
-    let stretch = followed.cursor.stretch(user, |i| headers.get(i), first, limit, page.covers_to());
-    if stretch.items.is_empty() {
-        return skip(socket, nth, log, stretch.to_seq, scratch);
-    }
-    if stretch.withheld {
-        let entries = Entries {
-            log_id: log.to_wire(),
-            after_seq: after,
-            to_seq: stretch.to_seq,
-            items: vec![page.withheld(stretch.items.start)],
-        };
-        return private(socket, nth, entries, stretch.to_seq, scratch);
-    }
-    let slice = page.slice(codec, stretch.items.clone());
+fn write_slice(
+    socket: &mut Socket,
+    nth: usize,
+    log: LogId,
+    page: &Page,
+    stretch: Stretch,
+    scratch: &mut Vec<u8>,
+) -> Step {
+    let codec = socket.codec();
+    let Stretch { items, to_seq, removed, .. } = stretch;
+    let slice = page.slice(codec, items.clone());
     let bytes = slice.as_ref();
-    scratch.clear();
-    entries_head(codec, log, after, stretch.to_seq, bytes.len(), scratch);
     let end = entries_end(codec);
+    scratch.clear();
+    entries_head(codec, log, socket.follows[nth].cursor.seq(), to_seq, bytes.len(), scratch);
     let parts = [IoSlice::new(scratch), IoSlice::new(bytes), IoSlice::new(end)];
-    match socket.write_vectored(&parts[..if end.is_empty() { 2 } else { 3 }]) {
+    match socket.write_vectored(&parts) {
         Wrote::Gone => return Step::Gone,
         Wrote::Short(0) => return Step::Rests,
         Wrote::All => {}
@@ -265,28 +235,27 @@ fn from_page(socket: &mut Socket, nth: usize, log: LogId, page: &Page, scratch: 
         }
     }
     let followed = &mut socket.follows[nth];
-    let Stretch { items, to_seq, removed, .. } = stretch;
-    let heard = if followed.watch() { items.clone() } else { items.end - usize::from(removed)..items.end };
     Step::Moved(Moved {
         entries: items.len(),
         covered: followed.cursor.advance(to_seq),
-        passed: heard.map(|i| page.decode(i)).collect(),
+        passed: followed.heard(items, removed).map(|i| page.decode(i)).collect(),
         removed,
     })
 }
 
-/// Nothing up to `to` is for this reader, and the client is told so.
-fn skip(socket: &mut Socket, nth: usize, log: LogId, to_seq: Seq, scratch: &mut Vec<u8>) -> Step {
-    let after_seq = socket.follows[nth].cursor.seq();
-    let entries = Entries { log_id: log.to_wire(), after_seq, to_seq, items: Vec::new() };
-    private(socket, nth, entries, to_seq, scratch)
-}
-
 /// A message that no other reader gets.
-fn private(socket: &mut Socket, nth: usize, entries: Entries, to_seq: Seq, scratch: &mut Vec<u8>) -> Step {
-    let items = entries.items.len();
+fn private(
+    socket: &mut Socket,
+    nth: usize,
+    log: LogId,
+    to_seq: Seq,
+    items: Vec<wire::Entry>,
+    scratch: &mut Vec<u8>,
+) -> Step {
+    let entries = items.len();
+    let frame = Entries { log_id: log.to_wire(), after_seq: socket.follows[nth].cursor.seq(), to_seq, items };
     scratch.clear();
-    super::io::frame(socket.codec(), &ServerFrame { id: None, kind: Some(Kind::Entries(entries)) }, scratch);
+    add_frame(socket.codec(), &ServerFrame { id: None, kind: Some(Kind::Entries(frame)) }, scratch);
     match socket.write(scratch) {
         Wrote::Gone => return Step::Gone,
         Wrote::Short(0) => return Step::Rests,
@@ -296,9 +265,8 @@ fn private(socket: &mut Socket, nth: usize, entries: Entries, to_seq: Seq, scrat
             socket.backlog.get_or_insert_default().rest.push(rest);
         }
     }
-    let followed: &mut Followed = &mut socket.follows[nth];
-    let covered = followed.cursor.advance(to_seq);
-    Step::Moved(Moved { entries: items, covered, passed: Vec::new(), removed: false })
+    let covered = socket.follows[nth].cursor.advance(to_seq);
+    Step::Moved(Moved { entries, covered, passed: Vec::new(), removed: false })
 }
 
 /// Of frames of which `n` bytes were taken: how many count as written, and the rest of the last one if it was cut.

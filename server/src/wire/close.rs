@@ -29,6 +29,9 @@ impl<A: Application> Shard<A> {
             return;
         }
         slot.socket.set(Flag::Closing);
+        if let Ending::Peers(_) = ending {
+            slot.socket.set(Flag::Answers);
+        }
         slot.socket.forget_unread();
         if let Some(app) = slot.app.take() {
             self.app.closed(app);
@@ -38,16 +41,16 @@ impl<A: Application> Shard<A> {
         self.send_out(key);
         self.closing.push_back((Instant::now() + self.config.close_timeout, key));
         self.shut_if_done(key);
-        self.resume_reading(key);
+        self.go_on(key);
     }
 
-    /// Shuts our side once everything has left.
+    /// Shuts our side once everything has left; all of it, if the peer was the first to close.
     pub(super) fn shut_if_done(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let socket = &mut slot.socket;
         if socket.has(Flag::Closing) && !socket.has(Flag::Blocked) && !socket.has(Flag::Shut) {
             socket.set(Flag::Shut);
-            if socket.stream.shutdown(Shutdown::Write).is_err() {
+            if socket.has(Flag::Answers) || socket.stream.shutdown(Shutdown::Write).is_err() {
                 self.remove(key);
             }
         }

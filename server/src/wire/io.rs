@@ -126,7 +126,7 @@ impl Io<'_> {
 }
 
 /// Adds a frame, framed as a message of its own.
-pub(super) fn frame(codec: Codec, frame: &ServerFrame, out: &mut Vec<u8>) {
+pub(super) fn add_frame(codec: Codec, frame: &ServerFrame, out: &mut Vec<u8>) {
     let mut payload = BytesMut::new();
     codec.write(frame, &mut payload);
     frame_header(Opcode::of(codec), payload.len(), out);

@@ -67,11 +67,13 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// Goes on with a socket that was not read, once it may be.
-    pub(super) fn resume_reading(&mut self, key: Key) {
+    /// Queues a socket that has something to do without an edge: it may be read again, or has been waited for.
+    pub(super) fn go_on(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let waits = slot.socket.has(Flag::Readable) || slot.socket.has_unread();
-        if waits && !self.config.pauses(&slot.socket) {
+        let socket = &mut slot.socket;
+        let unread = socket.has(Flag::Readable) || socket.has_unread();
+        let taken = socket.has(Flag::TellTaken) && socket.unsent_private() == 0;
+        if taken || (unread && !self.config.pauses(socket)) {
             self.queue(key);
         }
     }

@@ -216,7 +216,7 @@ impl<A: Application> Shard<A> {
                 Order::Close(close) => self.close(key, Ending::Ours(close)),
             }
         }
-        self.resume_reading(key);
+        self.go_on(key);
     }
 
     fn serve_sockets(&mut self) {
@@ -227,6 +227,7 @@ impl<A: Application> Shard<A> {
             if slot.socket.take(Flag::Writable) {
                 self.unblock(key);
             }
+            self.tell_taken(key);
             self.hear_unread(key);
             self.read(key);
             if self.catch_up(key) {

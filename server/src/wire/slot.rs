@@ -1,6 +1,7 @@
 //! What a socket takes in memory.
 
 use std::io;
+use std::ops::Range;
 
 use bowline_protocol::{Codec, UserId};
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub(super) enum Flag {
     Took = 1 << 11,
     /// The peer has shut its side: only reading to the end tells what else came.
     Ended = 1 << 12,
+    /// The close frame that was queued answers the peer's.
+    Answers = 1 << 13,
 }
 
 impl Backlog {
@@ -209,8 +212,10 @@ impl Followed {
         self.place = place | self.place & WATCH;
     }
 
-    pub(super) fn watch(&self) -> bool {
-        self.place & WATCH != 0
+    /// Of entries that were delivered, those of which the application is to hear: all of a log that it watches, of any
+    /// other the one that removed the reader.
+    pub(super) fn heard(&self, sent: Range<usize>, removed: bool) -> Range<usize> {
+        if self.place & WATCH != 0 { sent } else { sent.end - usize::from(removed)..sent.end }
     }
 }
 

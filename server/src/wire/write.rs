@@ -43,12 +43,11 @@ impl<A: Application> Shard<A> {
             Wrote::All => {
                 slot.socket.set(Flag::Lags);
                 self.shut_if_done(key);
-                self.tell_taken(key);
-                self.resume_reading(key);
+                self.go_on(key);
             }
             Wrote::Short(_) => {
                 self.tally.short_writes += 1;
-                self.resume_reading(key);
+                self.go_on(key);
             }
             Wrote::Gone => self.remove(key),
         }

@@ -1,0 +1,7 @@
+//! What the tests of sockets and logs share.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod client;
+pub mod model;
+pub mod node;
+pub mod upgrade;
