@@ -160,21 +160,6 @@ async fn every_entry_of_a_watched_log_is_told_to_the_application() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_too_far_behind_is_told_and_starts_at_the_head() {
-    let node = Node::start(Config::default());
-    let log = LogId::new();
-    let mut client = client(&node, Codec::Proto).await;
-    client.order(format!("!follow {log} 0 10001 1")).await;
-    match client.frame().await {
-        Kind::GapTooLarge(gap) => assert_eq!(gap.head, 10_001),
-        other => panic!("not a gap: {other:?}"),
-    }
-    assert!(matches!(client.frame().await, Kind::CaughtUp(_)));
-    client.order(format!("!cursor {log}")).await;
-    assert_eq!(client.notice().await, "Some(10001)");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn signals_reach_who_is_level_and_are_kept_for_nobody() {
     let node = Node::start(Config::default());
     let log = LogId::new();

@@ -180,8 +180,7 @@ impl Replay {
         out.push(Action::Ask(Ask::Heads { user, place: place.clone() }));
         self.stage = Stage::Heads(Box::new(place));
         let spans = Spans::whole();
-        let follow =
-            Follow { from: as_of_seq, as_of_seq, read_at, spans, watch: true, announce: false, gap_limit: None };
+        let follow = Follow { from: as_of_seq, as_of_seq, read_at, spans, watch: true, announce: false };
         out.push(Action::Follow(user.log(), follow));
     }
 
@@ -210,6 +209,6 @@ impl Replay {
             self.announced.push((log, attached.read_seq, attached.unread));
         }
         let AttachedLog { as_of_seq, read_at, named: announce, .. } = attached;
-        out.push(Action::Follow(log, Follow { from, as_of_seq, read_at, spans, watch, announce, gap_limit: None }));
+        out.push(Action::Follow(log, Follow { from, as_of_seq, read_at, spans, watch, announce }));
     }
 }

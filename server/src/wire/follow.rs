@@ -1,7 +1,6 @@
 //! Entering and leaving the lists of logs.
 
 use bowline_protocol::LogId;
-use bowline_protocol::wire::{GapTooLarge, ServerFrame, server_frame::Kind};
 
 use crate::tail::Cursor;
 
@@ -16,13 +15,6 @@ impl<A: Application> Shard<A> {
     /// A socket follows a log from a place on, or goes to another place in it.
     pub(super) fn follow(&mut self, key: Key, log: LogId, follow: Follow) {
         self.unfollow(key, log);
-        let end = follow.spans.closed_at().unwrap_or(follow.as_of_seq);
-        let too_far = follow.gap_limit.is_some_and(|limit| end.saturating_sub(follow.from) > limit);
-        let from = if too_far { end } else { follow.from };
-        if too_far {
-            let gap = GapTooLarge { log_id: log.to_wire(), head: end };
-            self.send_frame(key, &ServerFrame { id: None, kind: Some(Kind::GapTooLarge(gap)) });
-        }
         if self.slots.get(key).is_none_or(|slot| slot.socket.has(Flag::Closing)) {
             return;
         }
@@ -31,7 +23,7 @@ impl<A: Application> Shard<A> {
         let socket = &mut slot.socket;
         let nth = socket.follows.len();
         let place = topic_state.add(Follower { slot: key.index, nth: nth as u32 });
-        let cursor = Cursor::new(from, follow.as_of_seq, follow.spans, follow.announce);
+        let cursor = Cursor::new(follow.from, follow.as_of_seq, follow.spans, follow.announce);
         if nth == socket.follows.capacity() {
             socket.follows.reserve_exact(1 + nth / 4);
         }

@@ -29,8 +29,6 @@ pub struct Follow {
     pub watch: bool,
     /// The end of the replay goes to [`super::Application::level`].
     pub announce: bool,
-    /// A reader who is further behind gets `gap_too_large` and starts at the head.
-    pub gap_limit: Option<u64>,
 }
 
 /// One socket, for the time of one call. Frames that are sent go out in order; following, unfollowing and closing take

@@ -178,7 +178,6 @@ impl App {
                     spans: Spans::new([span]),
                     watch: words[0] == "!watch",
                     announce: true,
-                    gap_limit: Some(10_000),
                 };
                 io.follow(log(), follow);
             }
