@@ -1,0 +1,223 @@
+//! How many deliveries the hub makes in a second of CPU, against a bare writer of ready-made frames, in alternating
+//! rounds; and what a socket takes in memory. The readers are a process of their own.
+//!
+//! `cargo bench -p bowline --bench hub [-- ROUNDS SECONDS]`
+
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bowline::tail::{Entry, MemoryLog, Spans};
+use bowline::telemetry::Metrics;
+use bowline::wire::{Application, Config, Follow, Io, Shards};
+use bowline_protocol::wire::entry::Content;
+use bowline_protocol::wire::{self, Message};
+use bowline_protocol::{ClientId, Codec, LogId, Seq, UserId};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+
+#[path = "hub/bare.rs"]
+mod bare;
+#[path = "hub/readers.rs"]
+mod readers;
+#[path = "../tests/support/upgrade.rs"]
+mod upgrade;
+
+use bare::Bare;
+use readers::Readers;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const SOCKETS: usize = 1_000;
+const IDLE_SOCKETS: usize = 8_000;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
+    if args.get(1).is_some_and(|arg| arg == "read") {
+        return readers::run(args[2].parse()?, args[3].parse()?);
+    }
+    let number = |at: usize, default: u64| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
+    let (rounds, time) = (number(1, 5), Duration::from_secs(number(2, 3)));
+    let runtime = Runtime::new()?;
+    memory(&runtime)?;
+    for (topics, rate) in [(1, 200), (1_000, 2_000)] {
+        compare(&runtime, topics, rate, rounds, time)?;
+    }
+    Ok(())
+}
+
+/// One topic that all sockets follow, or 1,000 with ten each; `rate` messages a second in all.
+fn compare(runtime: &Runtime, topics: usize, rate: u32, rounds: u64, time: Duration) -> anyhow::Result<()> {
+    let logs: Vec<LogId> = (0..topics).map(|_| LogId::new()).collect();
+    let each = if topics == 1 { SOCKETS } else { 10 };
+    let followed = |socket: usize| (0..topics.min(10)).map(move |i| (socket + i * SOCKETS / 10) % topics);
+    let (shards, hub_readers) = hub(runtime, SOCKETS, |socket| followed(socket).map(|topic| logs[topic]).collect())?;
+    let (bare, bare_readers) = bare(topics, followed)?;
+    println!("{topics} topics x {each} sockets, {rate} messages/s:");
+    let mut seqs = vec![[0; 2]; topics];
+    let mut ratios = Vec::new();
+    for round in 1..=rounds {
+        let mut rates = [0.0; 2];
+        for (i, (thread, readers)) in [("shard-0", &hub_readers), ("bare", &bare_readers)].into_iter().enumerate() {
+            let (spent, delivered) = (cpu_time(thread)?, readers.count()?);
+            let sent = paced(rate, time, |n| {
+                let topic = n as usize % topics;
+                seqs[topic][i] += 1;
+                let entry = entry(seqs[topic][i]);
+                match i {
+                    0 => shards.publish(logs[topic], &[entry]),
+                    _ => bare.publish(topic, Entry::new(logs[topic], &entry).frame(Codec::Proto).clone()),
+                }
+            });
+            let due = sent * each as u64;
+            readers.wait_for(delivered + due)?;
+            rates[i] = due as f64 / (cpu_time(thread)? - spent).as_secs_f64();
+        }
+        println!("  round {round}: hub {:.0}, bare {:.0} deliveries a CPU-second", rates[0], rates[1]);
+        ratios.push(rates[0] / rates[1]);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
+    println!("  hub / bare: median {:.2} ({least:.2} to {most:.2})", ratios[ratios.len() / 2]);
+    shards.stop();
+    Ok(())
+}
+
+/// What a socket adds that follows its own log and four of 1,000 others.
+fn memory(runtime: &Runtime) -> anyhow::Result<()> {
+    let logs: Vec<LogId> = (0..1_000).map(|_| LogId::new()).collect();
+    let before = anonymous_bytes()?;
+    let (shards, readers) = hub(runtime, IDLE_SOCKETS, |socket| {
+        (0..4).map(|i| logs[(socket + i * 251) % logs.len()]).chain([LogId::new()]).collect()
+    })?;
+    readers.count()?;
+    let each = (anonymous_bytes()? - before) / IDLE_SOCKETS as u64;
+    println!(
+        "{IDLE_SOCKETS} sockets, each following its own log and 4 of 1,000: {each} B of anonymous memory a socket"
+    );
+    shards.stop();
+    Ok(())
+}
+
+fn hub(
+    runtime: &Runtime,
+    sockets: usize,
+    followed: impl Fn(usize) -> Vec<LogId>,
+) -> anyhow::Result<(Shards<Follower>, Readers)> {
+    let config = Config { inbox_sockets: sockets, ..Config::default() };
+    let shards = Shards::start(config, MemoryLog::default(), runtime.handle(), &Metrics::default(), |_| Follower)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let readers = Readers::start(listener.local_addr()?, sockets)?;
+    for socket in 0..sockets {
+        let (stream, read) = accept(&listener)?;
+        shards.adopt(stream, read, Codec::Proto, followed(socket))?;
+    }
+    while shards.sockets() < sockets {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok((shards, readers))
+}
+
+fn bare<I: Iterator<Item = usize>>(topics: usize, followed: impl Fn(usize) -> I) -> anyhow::Result<(Bare, Readers)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let readers = Readers::start(listener.local_addr()?, SOCKETS)?;
+    let mut streams = Vec::new();
+    for socket in 0..SOCKETS {
+        let (stream, _) = accept(&listener)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        streams.push((stream, followed(socket).collect()));
+    }
+    Ok((Bare::start(streams, topics)?, readers))
+}
+
+fn accept(listener: &TcpListener) -> anyhow::Result<(TcpStream, Bytes)> {
+    let (mut stream, _) = listener.accept()?;
+    let read = upgrade::accept(&mut stream)?.read;
+    Ok((stream, read))
+}
+
+/// A message with a body of 128 bytes.
+fn entry(seq: Seq) -> wire::Entry {
+    let message = Message { body: Some("x".repeat(128)), ..Default::default() };
+    wire::Entry {
+        seq,
+        message_no: seq,
+        version: seq,
+        sender_id: UserId::new().to_wire(),
+        client_id: ClientId::new().to_wire(),
+        content: Some(Content::Message(message)),
+        ..Default::default()
+    }
+}
+
+/// Calls `send` at an even rate; returns how often.
+fn paced(rate: u32, time: Duration, mut send: impl FnMut(u64)) -> u64 {
+    let start = Instant::now();
+    let every = Duration::from_secs(1) / rate;
+    let calls = (time.as_secs_f64() * f64::from(rate)) as u64;
+    for n in 0..calls {
+        let due = start + every * n as u32;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        send(n);
+    }
+    calls
+}
+
+/// What a thread of this process has spent on a CPU.
+fn cpu_time(thread: &str) -> anyhow::Result<Duration> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        if std::fs::read_to_string(task.join("comm"))?.trim() == thread {
+            let spent = std::fs::read_to_string(task.join("schedstat"))?;
+            let nanos = spent.split_whitespace().next().unwrap_or("0").parse()?;
+            return Ok(Duration::from_nanos(nanos));
+        }
+    }
+    anyhow::bail!("no thread {thread}")
+}
+
+fn anonymous_bytes() -> anyhow::Result<u64> {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap_or("");
+    Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<u64>()? * 1024)
+}
+
+/// Follows what its ticket says, from the first entry on.
+struct Follower;
+
+impl Application for Follower {
+    type Slot = ();
+    type Ticket = Vec<LogId>;
+    type Done = ();
+
+    fn open(&mut self, logs: Vec<LogId>, io: &mut Io<'_>) {
+        for log in logs {
+            let follow = Follow {
+                from: 0,
+                as_of_seq: 0,
+                read_at: Instant::now(),
+                spans: Spans::whole(),
+                watch: false,
+                announce: false,
+                gap_limit: None,
+            };
+            io.follow(log, follow);
+        }
+    }
+
+    fn message(&mut self, (): &mut (), _: bool, _: &[u8], _: &mut Io<'_>) {}
+    fn done(&mut self, (): &mut (), (): (), _: &mut Io<'_>) {}
+    fn passed(&mut self, (): &mut (), _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
+    fn level(&mut self, (): &mut (), _: LogId, _: Seq, _: bool, _: &mut Io<'_>) {}
+    fn taken(&mut self, (): &mut (), _: &mut Io<'_>) {}
+    fn sweep(&mut self, (): &mut (), _: Instant, _: &mut Io<'_>) {}
+    fn drain(&mut self, (): &mut (), _: Duration, _: &mut Io<'_>) {}
+    fn closed(&mut self, (): ()) {}
+}
+
+/// This program again, as the process of the readers.
+fn reader_process() -> std::io::Result<Command> {
+    Ok(Command::new(std::env::current_exe()?))
+}
