@@ -28,8 +28,9 @@ fn op() -> impl Strategy<Value = Op> {
         5 => pick.clone().prop_map(Op::Arrive),
         3 => (pick.clone(), pick.clone()).prop_map(|(user, from)| Op::Attach { user, from }),
         4 => pick.clone().prop_map(Op::Enter),
-        8 => pick.prop_map(Op::Step),
+        8 => pick.clone().prop_map(Op::Step),
         3 => Just(Op::StepAll),
+        1 => (0..usize::MAX).prop_map(Op::Quit),
     ]
 }
 

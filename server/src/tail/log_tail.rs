@@ -143,7 +143,9 @@ impl Tail {
 
     /// A read of this page is under way from here on, until it arrives.
     pub fn asked(&mut self, page: u64) {
-        self.hot.get_or_insert_default().reads.push(Read { page, least_as_of: 0, facts: Vec::new() });
+        // The answer may come from a read that began before this one was asked for.
+        let least_as_of = self.head;
+        self.hot.get_or_insert_default().reads.push(Read { page, least_as_of, facts: Vec::new() });
     }
 
     /// Takes a page that was read. A stale one counts as asked for again.

@@ -38,6 +38,8 @@ pub enum Op {
     Enter(usize),
     Step(usize),
     StepAll,
+    /// A reader goes; with the last one goes what is in memory, but not what is being read.
+    Quit(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +88,7 @@ struct Reader {
     received: Vec<wire::Entries>,
     level: usize,
     gone: bool,
+    quit: bool,
 }
 
 impl World {
@@ -141,6 +144,7 @@ impl World {
             Op::StepAll => (0..self.readers.len()).for_each(|i| {
                 self.step(i);
             }),
+            Op::Quit(i) => self.quit(i),
         }
     }
 
@@ -379,6 +383,7 @@ impl World {
                 received: Vec::new(),
                 level: 0,
                 gone: false,
+                quit: false,
             });
         }
     }
@@ -390,8 +395,22 @@ impl World {
         let mut reader = self.attached.swap_remove(i % self.attached.len());
         let spans = Spans::new(reader.spans.clone());
         reader.cursor = Some(Arc::new(Cursor::new(reader.from, reader.as_of_seq, spans, true).into()));
-        self.tail.get_or_insert_with(|| Tail::new(self.known.max(reader.as_of_seq)));
+        if self.tail.is_none() {
+            self.announced = self.known.max(reader.as_of_seq);
+            self.tail = Some(Tail::new(self.announced));
+        }
         self.readers.push(reader);
+    }
+
+    fn quit(&mut self, i: usize) {
+        let Some(reader) = i.checked_rem(self.readers.len()).map(|i| &mut self.readers[i]) else { return };
+        reader.quit |= !reader.gone;
+        reader.gone = true;
+        if self.readers.iter().all(|reader| reader.gone)
+            && let Some(mut tail) = self.tail.take()
+        {
+            tail.clear(&mut self.budget);
+        }
     }
 
     /// One step of one reader; true if it led anywhere.
@@ -499,6 +518,10 @@ impl World {
                 return Err(format!("{} in ({}, {}]", item.seq, range.after_seq, range.to_seq));
             }
         }
+        let (owed, end) = match reader.quit {
+            true => (owed.into_iter().filter(|seq| *seq <= at).collect(), at),
+            false => (owed, end),
+        };
         if at != end {
             return Err(format!("ended at {at}, not {end}"));
         }
