@@ -4,6 +4,7 @@
 //! anything is followed, so that nothing falls between; and at the end nothing is taken in any more before what is under
 //! way is finished.
 
+mod connections;
 mod follower;
 mod pages;
 mod socket;
@@ -28,6 +29,7 @@ use crate::session::Rules;
 use crate::storage::Storage;
 use crate::telemetry::Metrics;
 use crate::wire::{self, Shards};
+use connections::Connections;
 use follower::Follower;
 use pages::Pages;
 use socket::{Sockets, Ticket};
@@ -76,6 +78,7 @@ impl Server {
     async fn start(config: &Config, storage: &Storage, listener: TcpListener) -> anyhow::Result<Self> {
         let metrics = Metrics::default();
         let pool = storage.pool();
+        metrics.register_collector(Connections(pool.clone()));
         let hub: Arc<OnceLock<Shards<Sockets>>> = Arc::default();
         let log = Log::start(pool.clone(), config.log.clone(), &metrics, {
             let hub = hub.clone();

@@ -77,7 +77,7 @@ impl Conversations {
     }
 
     /// One log from `after_seq` on, for a session that is attached: a conversation, or the user's own. None if the user
-    /// is not a member.
+    /// never was a member; one who has left is given what was for him.
     pub async fn attach_one(
         &self,
         user: UserId,

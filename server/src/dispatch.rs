@@ -103,7 +103,8 @@ impl Domain {
                 Outcome::Attached { id, result: conversations.attach(&identity, user_cursor, named, deadline).await }
             }
             Ask::AttachOne { id, user, log, after_seq } => {
-                Outcome::AttachedOne { id, result: conversations.attach_one(user, log, after_seq, deadline).await }
+                let result = conversations.attach_one(user, log, after_seq, deadline).await;
+                Outcome::AttachedOne { id, log, result }
             }
             Ask::Heads { user, place } => Outcome::Heads { result: conversations.heads(user, place, deadline).await },
             Ask::Sessions { id, identity } => {
@@ -159,7 +160,7 @@ fn refused(ask: Ask) -> Outcome {
         Ask::Connect { id, .. } => Outcome::Connected { id, result: Err(failure) },
         Ask::Refresh { id, .. } => Outcome::Refreshed { id, result: Err(failure) },
         Ask::Attach { id, .. } => Outcome::Attached { id, result: Err(failure) },
-        Ask::AttachOne { id, .. } => Outcome::AttachedOne { id, result: Err(failure) },
+        Ask::AttachOne { id, log, .. } => Outcome::AttachedOne { id, log, result: Err(failure) },
         Ask::Heads { .. } => Outcome::Heads { result: Err(failure) },
         Ask::Sessions { id, .. } | Ask::List { id, .. } | Ask::Members { id, .. } | Ask::History { id, .. } => {
             Outcome::Reply { id, result: Err(failure) }

@@ -124,10 +124,13 @@ impl Session {
         }
     }
 
-    /// A replay that was to be announced has covered everything up to `seq`.
-    pub fn level(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
+    /// A replay has covered everything up to `seq`. `ended`: it was of a stay that is over, and the cursor is gone.
+    pub fn level(&mut self, log: LogId, seq: Seq, ended: bool, out: &mut Vec<Action>) {
         if let State::Live(live) = &mut self.state {
             live.replay.level(log, seq, out);
+            if ended {
+                live.removed(log, seq, out);
+            }
         }
     }
 

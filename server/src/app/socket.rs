@@ -122,8 +122,8 @@ impl Application for Sockets {
         });
     }
 
-    fn level(&mut self, slot: &mut Slot, log: LogId, seq: Seq, _ended: bool, io: &mut Io<'_>) {
-        self.step(&mut slot.session, io, |session, _, out| session.level(log, seq, out));
+    fn level(&mut self, slot: &mut Slot, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>) {
+        self.step(&mut slot.session, io, |session, _, out| session.level(log, seq, ended, out));
     }
 
     fn taken(&mut self, slot: &mut Slot, io: &mut Io<'_>) {

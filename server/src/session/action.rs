@@ -129,7 +129,7 @@ pub enum Outcome {
     Connected { id: u64, result: Result<Welcome, Failure> },
     Refreshed { id: u64, result: Result<Identity, Failure> },
     Attached { id: u64, result: Result<Attachment, Failure> },
-    AttachedOne { id: Option<u64>, result: Result<Option<AttachedLog>, Failure> },
+    AttachedOne { id: Option<u64>, log: LogId, result: Result<Option<AttachedLog>, Failure> },
     Heads { result: Result<HeadsPage, Failure> },
     Reply { id: u64, result: Result<Push, Failure> },
 }

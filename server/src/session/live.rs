@@ -8,12 +8,16 @@ use super::action::{Action, Ask, Outcome};
 use super::replay::Replay;
 use super::{Context, commands, fail, push, reply};
 use crate::accounts::Identity;
+use crate::conversations::AttachedLog;
 
 pub(super) struct Live {
     pub(super) identity: Identity,
     pub(super) replay: Replay,
-    /// What happened in the user log up to here was known when the session attached.
-    user_as_of_seq: Seq,
+    /// What happened in the user log up to here is known: from the snapshot that the session attached with, or passed.
+    user_seq: Seq,
+    /// Conversations that the domain is asked for because they were joined. One at a time each: answers may overtake
+    /// each other, and the oldest stay comes first.
+    attaching: Vec<LogId>,
     /// Conversations joined anew while the cursor there has not yet passed the leaving before it, with the seq of joining.
     rejoined: Vec<(LogId, Seq)>,
     told_expiring: bool,
@@ -34,7 +38,8 @@ impl Live {
         Self {
             identity,
             replay: Replay::before(user_cursor),
-            user_as_of_seq: 0,
+            user_seq: 0,
+            attaching: Vec::new(),
             rejoined: Vec::new(),
             told_expiring: false,
             last_typing_ms: 0,
@@ -68,12 +73,13 @@ impl Live {
             }
             Outcome::Attached { id, result } => {
                 if let Ok(attachment) = &result {
-                    self.user_as_of_seq = attachment.user_as_of_seq;
+                    self.user_seq = attachment.user_as_of_seq;
                 }
                 self.replay.attached(id, self.identity.user, result, cx, out);
             }
-            Outcome::AttachedOne { id, result } => {
-                self.replay.attached_one(id, self.identity.user, result, cx, out);
+            Outcome::AttachedOne { id: None, log, result } => self.joined(log, result, cx, out),
+            Outcome::AttachedOne { id: Some(id), result, .. } => {
+                self.replay.opened(id, self.identity.user, result, out);
             }
             Outcome::Heads { result } => self.replay.heads(result, out),
             Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
@@ -102,22 +108,20 @@ impl Live {
         }
     }
 
-    /// An entry of the user log. What it says of conversations and sessions is acted on only if it is newer than the
-    /// snapshot that the session attached with.
+    /// An entry of the user log. What it says of conversations and sessions is acted on once, wherever the client moves
+    /// in that log, and only if it is newer than the snapshot that the session attached with.
     pub(super) fn passed(&mut self, entry: &wire::Entry, cx: &Context<'_>, out: &mut Vec<Action>) {
-        if entry.seq <= self.user_as_of_seq {
+        if entry.seq <= self.user_seq {
             return;
         }
+        self.user_seq = entry.seq;
         match &entry.content {
             Some(Content::Joined(joined)) => {
                 let Some(log) = LogId::from_wire(&joined.conversation_id) else { return };
                 let joined_seq = joined.conversation_seq;
-                if (cx.position)(log).is_none() {
-                    self.attach_one(log, joined_seq, out);
-                } else if self.rejoined.len() < MAX_REJOINED {
-                    self.rejoined.push((log, joined_seq));
-                } else {
-                    out.push(Action::Close(Close::Overloaded));
+                match (cx.position)(log) {
+                    None if !self.attaching.contains(&log) => self.attach_one(log, joined_seq, out),
+                    position => self.rejoin_later(log, joined_seq, position.unwrap_or_default(), out),
                 }
             }
             Some(Content::SessionRevoked(revoked)) => {
@@ -131,6 +135,37 @@ impl Live {
         }
     }
 
+    /// What the domain says of a conversation that was joined. Without an answer it would be a hole that nobody can see,
+    /// so the connection ends, and the client resumes.
+    fn joined(
+        &mut self,
+        log: LogId,
+        result: Result<Option<AttachedLog>, Failure>,
+        cx: &Context<'_>,
+        out: &mut Vec<Action>,
+    ) {
+        self.attaching.retain(|attaching| *attaching != log);
+        match (result, (cx.position)(log)) {
+            (Ok(Some(attached)), None) => {
+                self.replay.follow(attached, false, Some(cx.rules.limits.replay_entries), out)
+            }
+            // The client has opened it meanwhile, in a stay before this one perhaps.
+            (Ok(Some(attached)), Some(position)) => self.rejoin_later(log, attached.after_seq + 1, position, out),
+            (Ok(None), _) => {}
+            (Err(_), _) => out.push(Action::Close(Close::Overloaded)),
+        }
+    }
+
+    /// The cursor still goes through a stay before this one.
+    fn rejoin_later(&mut self, log: LogId, joined_seq: Seq, position: Seq, out: &mut Vec<Action>) {
+        self.rejoined.retain(|(l, seq)| *l != log || *seq > position);
+        if self.rejoined.len() < MAX_REJOINED {
+            self.rejoined.push((log, joined_seq));
+        } else {
+            out.push(Action::Close(Close::Overloaded));
+        }
+    }
+
     /// The cursor of a conversation has passed the entry that removed this user, and is gone.
     pub(super) fn removed(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
         let again =
@@ -141,7 +176,8 @@ impl Live {
         }
     }
 
-    fn attach_one(&self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
+    fn attach_one(&mut self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
+        self.attaching.push(log);
         let after_seq = joined_seq.saturating_sub(1);
         out.push(Action::Ask(Ask::AttachOne { id: None, user: self.user(), log, after_seq }));
     }

@@ -115,31 +115,23 @@ impl Replay {
         }
     }
 
-    /// One log, joined while connected or opened by the command `id`. Without an answer a conversation that was joined
-    /// would be a hole that nobody can see, so the connection ends, and the client resumes.
-    pub(super) fn attached_one(
+    /// One log, opened by the command `id`.
+    pub(super) fn opened(
         &mut self,
-        id: Option<u64>,
+        id: u64,
         user: UserId,
         result: Result<Option<AttachedLog>, Failure>,
-        cx: &Context<'_>,
         out: &mut Vec<Action>,
     ) {
-        match (id, result) {
-            (Some(id), Ok(Some(log))) => {
+        match result {
+            Ok(Some(log)) => {
                 reply(id, Push::Done(wire::Done {}), out);
                 let watch = log.log == user.log();
                 // It asks for the way from there itself, however long.
                 self.follow(AttachedLog { named: true, ..log }, watch, None, out);
             }
-            (Some(id), Ok(None)) => fail(id, not_here(), out),
-            (Some(id), Err(failure)) => fail(id, failure, out),
-            (None, Ok(Some(log))) if (cx.position)(log.log).is_none() => {
-                self.follow(log, false, Some(cx.rules.limits.replay_entries), out);
-            }
-            // Left again meanwhile, or followed already.
-            (None, Ok(_)) => {}
-            (None, Err(_)) => out.push(Action::Close(Close::Overloaded)),
+            Ok(None) => fail(id, not_here(), out),
+            Err(failure) => fail(id, failure, out),
         }
     }
 
@@ -186,7 +178,7 @@ impl Replay {
 
     /// Follows one log from where the client stands, saying aloud what can't be replayed: what is no longer kept, and
     /// what is more than `most` entries.
-    fn follow(&mut self, attached: AttachedLog, watch: bool, most: Option<u64>, out: &mut Vec<Action>) {
+    pub(super) fn follow(&mut self, attached: AttachedLog, watch: bool, most: Option<u64>, out: &mut Vec<Action>) {
         let log = attached.log;
         let mut from = attached.after_seq;
         if let Some((first_unsure_seq, epoch)) = attached.reset {

@@ -114,6 +114,12 @@ impl Pool {
         self.connections.status().size
     }
 
+    /// Connections that are handed out.
+    pub fn in_use(&self) -> usize {
+        let status = self.connections.status();
+        status.size.saturating_sub(status.available)
+    }
+
     /// Requests that wait for a connection.
     pub fn waiting(&self) -> usize {
         self.connections.status().waiting

@@ -78,13 +78,24 @@ impl<A: Application> Shard<A> {
         writes
     }
 
-    /// One write for the next cursor that is behind; true if there may be more to do.
+    /// One write for the next cursor that is behind; true if there may be more to do. What the application watches goes
+    /// before everything else, for it may end the connection.
     pub(super) fn catch_up(&mut self, key: Key) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         if !slot.socket.is_open() || !slot.socket.take(Flag::Lags) {
             return false;
         }
-        for _ in 0..slot.socket.follows.len() {
+        let follows = slot.socket.follows.len();
+        let watched = slot.socket.follows.iter().position(Followed::watch);
+        if let Some(nth) = watched
+            && self.advance(key.index, nth, 1) > 0
+        {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.socket.set(Flag::Lags);
+            }
+            return true;
+        }
+        for _ in 0..follows {
             let Some(slot) = self.slots.get_mut(key) else { return false };
             let nth = slot.socket.next_follow as usize;
             if nth >= slot.socket.follows.len() {

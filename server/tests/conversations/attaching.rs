@@ -202,7 +202,7 @@ async fn one_log_is_attached_for_its_members_alone() {
     assert!(one(ben, ada.log(), 0).await.is_none());
     assert!(one(ben, LogId::new(), 0).await.is_none());
     world.leave(ben, log).await;
-    assert!(one(ben, log, 0).await.is_none());
+    assert_eq!(one(ben, log, 0).await.unwrap().spans, [span(1, Some(3))], "one who left has what was for him");
 }
 
 #[tokio::test]

@@ -179,6 +179,7 @@ async fn a_frame_that_is_wrong_gets_an_error_that_names_field_and_limit_and_noth
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let last = eve.say(log, "still here").await;
+    eve.reaches(log, last).await;
     assert_eq!((last, eve.seqs(log)), (2, vec![1, 2]), "nothing of it was stored");
 }
 

@@ -1,13 +1,13 @@
 //! A small client that keeps the rules of docs/protocol.md, and fails the test when the server breaks them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use bowline_protocol::Codec;
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -28,6 +28,8 @@ pub(crate) struct Client {
     /// Everything without an id but `entries`, as it came.
     pushes: VecDeque<Value>,
     logs: BTreeMap<String, Seen>,
+    /// Conversations that this client was told it is in, and from where on.
+    joinings: HashSet<(String, u64)>,
     /// `conversation_open` commands without a reply: where they move this client.
     opening: HashMap<u64, (String, u64)>,
     closed: Option<u16>,
@@ -43,9 +45,19 @@ struct Seen {
 impl Client {
     /// The WebSocket alone; nothing is sent on it yet.
     pub(crate) async fn open(address: SocketAddr, codec: Codec) -> Self {
+        Self::open_on(TcpStream::connect(address).await.unwrap(), address, codec).await
+    }
+
+    /// One whose kernel takes little that the test does not read, so that it lags soon after it stops reading.
+    pub(crate) async fn open_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32_768).unwrap();
+        Self::open_on(socket.connect(address).await.unwrap(), address, Codec::Json).await
+    }
+
+    async fn open_on(stream: TcpStream, address: SocketAddr, codec: Codec) -> Self {
         let mut request = format!("ws://{address}/v1/connect").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", codec.subprotocol().parse().unwrap());
-        let stream = TcpStream::connect(address).await.unwrap();
         let (socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], codec.subprotocol());
         Self {
@@ -57,6 +69,7 @@ impl Client {
             replies: HashMap::new(),
             pushes: VecDeque::new(),
             logs: BTreeMap::new(),
+            joinings: HashSet::new(),
             opening: HashMap::new(),
             closed: None,
         }
@@ -154,6 +167,19 @@ impl Client {
         self.reply(id).await
     }
 
+    /// The sends that were answered and not looked at, by their ids, and where they are stored.
+    pub(crate) fn acked(&self) -> HashMap<u64, u64> {
+        let sent = |reply: &Value| reply["sent"]["seq"].as_u64();
+        self.replies.iter().filter_map(|(id, reply)| Some((*id, sent(reply)?))).collect()
+    }
+
+    /// Forgets what came of a log, but not where this client stands in it.
+    pub(crate) fn forget(&mut self, log: &str) {
+        if let Some(seen) = self.logs.get_mut(log) {
+            seen.items.clear();
+        }
+    }
+
     /// Goes away without a word, as a phone in a tunnel does.
     pub(crate) fn vanish(self) -> Self {
         self
@@ -167,6 +193,11 @@ impl Client {
 
     pub(crate) fn cursor(&self, log: &str) -> Value {
         json!({ "log_id": log, "seq": self.position(log), "epoch": self.connected["epoch"] })
+    }
+
+    /// What came of this user's own log.
+    pub(crate) fn own_items(&self) -> &[Value] {
+        self.items(&self.person.user)
     }
 
     pub(crate) fn logs(&self) -> impl Iterator<Item = &str> {
@@ -196,7 +227,15 @@ impl Client {
         self.logs.entry(log.to_owned()).or_default().cursor = seq;
     }
 
-    pub(crate) fn stand_at_heads(&mut self, heads: &Value) {
+    /// Follows everything from where it ends, as a client without history does.
+    pub(crate) async fn follow_from_heads(&mut self) {
+        self.ok(json!({ "resume": {} })).await;
+        let heads = self.push("heads").await;
+        assert_eq!(heads["more"], false, "a list in one page");
+        self.stand_at_heads(&heads);
+    }
+
+    fn stand_at_heads(&mut self, heads: &Value) {
         let user = self.person.user.clone();
         self.stand_at(&user, heads["as_of_seq"].as_u64().unwrap());
         for head in heads["items"].as_array().into_iter().flatten() {
@@ -304,15 +343,14 @@ impl Client {
         let log = entries["log_id"].as_str().unwrap();
         let (after, to) = (entries["after_seq"].as_u64().unwrap(), entries["to_seq"].as_u64().unwrap());
         let items = entries["items"].as_array().cloned().unwrap_or_default();
-        // A conversation is followed by what this very list says, and a client may stand there before.
         for joined in items.iter().filter_map(|item| item.get("joined")) {
-            let (log, seq) =
-                (joined["conversation_id"].as_str().unwrap(), joined["conversation_seq"].as_u64().unwrap());
-            let seen = self.logs.entry(log.to_owned()).or_default();
-            seen.cursor = seen.cursor.max(seq - 1);
+            let of = joined["conversation_id"].as_str().unwrap();
+            self.joinings.insert((of.to_owned(), joined["conversation_seq"].as_u64().unwrap()));
         }
         let seen = self.logs.entry(log.to_owned()).or_insert(Seen { cursor: after, items: Vec::new() });
-        assert!(after <= seen.cursor, "a hole in {log}: {after} after {}: {entries}", seen.cursor);
+        // A stay begins with its joining, wherever the one before it ended.
+        let hole = after > seen.cursor && !self.joinings.contains(&(log.to_owned(), after + 1));
+        assert!(!hole, "a hole in {log}: {after} after {}: {entries}", seen.cursor);
         for item in items {
             let seq = item["seq"].as_u64().unwrap();
             assert!(seq > seen.cursor && seq <= to, "{seq} again or out of order, at {}: {entries}", seen.cursor);

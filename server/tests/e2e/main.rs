@@ -7,3 +7,9 @@ mod world;
 
 mod bad_input;
 mod chat;
+mod ending;
+mod faults;
+mod membership;
+mod nodes;
+mod resume;
+mod slow;

@@ -47,10 +47,14 @@ impl Person {
 
     pub(crate) async fn join_with(&self, node: &Server, codec: Codec) -> Client {
         let mut client = self.connect(node, codec, json!({})).await;
-        client.ok(json!({ "resume": {} })).await;
-        let heads = client.push("heads").await;
-        assert_eq!(heads["more"], false, "a list in one page");
-        client.stand_at_heads(&heads);
+        client.follow_from_heads().await;
+        client
+    }
+
+    /// The same on a connection that lags as soon as the test stops reading.
+    pub(crate) async fn join_narrow(&self, node: &Server) -> Client {
+        let mut client = self.introduce(Client::open_narrow(node.address()).await, json!({})).await;
+        client.follow_from_heads().await;
         client
     }
 
@@ -66,7 +70,10 @@ impl Person {
 
     /// Connects only; `with` are more fields of the frame.
     pub(crate) async fn connect(&self, node: &Server, codec: Codec, with: Value) -> Client {
-        let mut client = Client::open(node.address(), codec).await;
+        self.introduce(Client::open(node.address(), codec).await, with).await
+    }
+
+    async fn introduce(&self, mut client: Client, with: Value) -> Client {
         let mut fields = json!({ "access_token": self.token(), "client": { "name": "e2e", "version": "1" } });
         fields.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
         client.connected = client.ok(json!({ "connect": fields })).await;

@@ -78,7 +78,7 @@ CROSS JOIN LATERAL (SELECT * FROM heads h WHERE h.log_id = m.conversation_id LIM
 CROSS JOIN LATERAL (SELECT * FROM conversations c WHERE c.id = m.conversation_id LIMIT 1) c
 LEFT JOIN LATERAL (
     SELECT * FROM read_positions r WHERE r.user_id = a.user_id AND r.conversation_id = m.conversation_id LIMIT 1) r ON true
-WHERE m.is_open OR n.log_id IS NOT NULL
+WHERE m.is_open OR n.log_id IS NOT NULL OR a.only_log IS NOT NULL
 ORDER BY ord, own DESC, last_at DESC, log_id";
 
 /// Gives the rows as they come, so that what a batch holds is never in memory at once.
