@@ -12,7 +12,7 @@ use super::application::Application;
 use super::io::add_frame;
 use super::shard::Shard;
 use super::slab::Key;
-use super::slot::{Flag, Socket, Wrote};
+use super::slot::{Flag, Followed, Socket, Wrote};
 use super::topic::Topics;
 
 /// What one step of a cursor led to.
