@@ -94,3 +94,14 @@ fn the_history_that_the_model_makes_is_not_trivial() {
     let seqs: Vec<Seq> = world.seqs_of(0);
     assert!(seqs.len() > 300, "{} entries", seqs.len());
 }
+
+/// A page that was asked for may come from a read that began when the log was followed before: it counts as stale.
+#[test]
+fn a_read_from_before_the_log_was_followed_again_shows_nothing_old() {
+    let ops = [
+        vec![Op::Join(0), Op::Messages(10), Op::Attach { user: 0, from: 0 }, Op::Enter(0), Op::Step(0), Op::Read(0)],
+        vec![Op::Quit(0), Op::Edit(0), Op::PublishNext(100), Op::Attach { user: 0, from: 0 }, Op::Enter(0)],
+        vec![Op::Step(1), Op::Arrive(0), Op::StepAll],
+    ];
+    run(ops.concat(), Codec::Proto, 4 << 20).check().expect("nothing old is shown");
+}

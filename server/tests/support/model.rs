@@ -1,5 +1,8 @@
 //! A log with readers, simulated, and what the readers are owed.
 
+mod history;
+mod owed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,8 +11,10 @@ use bowline::tail::{
 };
 use bowline_protocol::wire::entry::Content;
 use bowline_protocol::wire::server_frame::Kind;
-use bowline_protocol::wire::{self, Deleted, Edited, MemberLeft, MembersAdded, Message, Reacted};
+use bowline_protocol::wire::{self, Message, Reacted};
 use bowline_protocol::{Codec, LogId, Seq, UserId};
+
+pub use owed::Fault;
 
 /// Something that happens. Numbers pick one of what there is.
 #[derive(Clone, Debug)]
@@ -40,14 +45,6 @@ pub enum Op {
     StepAll,
     /// A reader goes; with the last one goes what is in memory, but not what is being read.
     Quit(usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Fault {
-    Drop,
-    Double,
-    /// An item shows what it said before it was changed.
-    Stale,
 }
 
 const USERS: usize = 3;
@@ -189,117 +186,6 @@ impl World {
         self.readers[reader].received.iter().flat_map(|range| &range.items).map(|item| item.seq).collect()
     }
 
-    /// The same world in which the item at `at` had come wrongly; nothing if it has no such fault in it.
-    pub fn with_fault(&self, fault: Fault, mut at: usize) -> Option<Readers<'_>> {
-        let mut readers = self.readers.clone();
-        let items = readers.iter_mut().flat_map(|reader| &mut reader.received).find_map(|range| {
-            if at < range.items.len() {
-                return Some(&mut range.items);
-            }
-            at -= range.items.len();
-            None
-        })?;
-        match fault {
-            Fault::Drop => drop(items.remove(at)),
-            Fault::Double => items.insert(at, items[at].clone()),
-            Fault::Stale => {
-                let item = &mut items[at];
-                let Some(Content::Message(message)) = &mut item.content else { return None };
-                let first = self.texts.get(&item.seq)?.get(&item.seq)?.clone();
-                if item.version == item.seq || message.body.is_none() || message.body == first {
-                    return None;
-                }
-                message.body = first;
-            }
-        }
-        Some(Readers { world: self, readers })
-    }
-
-    // --- The log -------------------------------------------------------------------------------------------------
-
-    fn head(&self) -> Seq {
-        self.committed.len() as Seq
-    }
-
-    fn commit(&mut self, content: Content) -> Seq {
-        let entry = wire::Entry {
-            sender_id: self.users[0].to_wire(),
-            client_id: LogId::new().to_wire(),
-            content: Some(content),
-            ..Default::default()
-        };
-        let entry = self.stored.append(self.log, entry);
-        let seq = entry.seq;
-        self.committed.push(entry.clone());
-        self.unpublished.push_back(entry);
-        seq
-    }
-
-    fn message(&mut self) {
-        let body = format!("{}.first", self.head() + 1);
-        let seq = self.commit(Content::Message(Message { body: Some(body.clone()), ..Default::default() }));
-        self.texts.insert(seq, BTreeMap::from([(seq, Some(body))]));
-    }
-
-    /// A message that is not deleted.
-    fn pick_message(&self, i: usize) -> Option<Seq> {
-        let there: Vec<Seq> =
-            self.texts.iter().filter(|(_, texts)| texts.values().all(Option::is_some)).map(|(seq, _)| *seq).collect();
-        // Recent ones more often than old ones, as in life.
-        let recent = &there[there.len().saturating_sub(if i.is_multiple_of(3) { there.len() } else { 20 })..];
-        (!recent.is_empty()).then(|| recent[i % recent.len()])
-    }
-
-    fn rewrite(&mut self, i: usize, edit: bool) {
-        let Some(target_seq) = self.pick_message(i) else { return };
-        let seq = self.head() + 1;
-        let body = edit.then(|| format!("{target_seq}.at{seq}"));
-        let content = match edit {
-            true => Content::Edited(Edited { target_seq, body: body.clone() }),
-            false => Content::Deleted(Deleted { target_seq }),
-        };
-        self.commit(content);
-        let texts = self.texts.entry(target_seq).or_default();
-        for earlier in texts.keys().copied().filter(|version| *version != target_seq) {
-            self.stored.rewrite(self.log, earlier, |entry| {
-                if let Some(Content::Edited(fact)) = &mut entry.content {
-                    fact.body = None;
-                }
-            });
-        }
-        texts.insert(seq, body.clone());
-        self.stored.rewrite(self.log, target_seq, |entry| {
-            entry.version = seq;
-            if let Some(Content::Message(message)) = &mut entry.content {
-                message.deleted = body.is_none();
-                message.body = body;
-            }
-        });
-    }
-
-    fn join(&mut self, user: usize) {
-        if self.spans[user].last().is_some_and(|span| span.left_seq.is_none()) {
-            return;
-        }
-        let id = self.users[user].to_wire();
-        let seq = self.commit(Content::MembersAdded(MembersAdded { user_ids: vec![id] }));
-        // The last user sees what was said before he came.
-        let visible_from = if user == USERS - 1 { 1 } else { seq };
-        self.spans[user].push(Span { visible_from, left_seq: None });
-    }
-
-    fn leave(&mut self, user: usize) {
-        let id = self.users[user].to_wire();
-        if self.spans[user].last().is_some_and(|span| span.left_seq.is_none()) {
-            let seq = self.commit(Content::MemberLeft(MemberLeft { user_id: id }));
-            if let Some(span) = self.spans[user].last_mut() {
-                span.left_seq = Some(seq);
-            }
-        }
-    }
-
-    // --- On the way ----------------------------------------------------------------------------------------------
-
     fn publish_at(&mut self, i: usize) {
         if let Some(entry) = self.unpublished.remove(i) {
             self.publish(&entry);
@@ -369,8 +255,6 @@ impl World {
             }
         }
     }
-
-    // --- Readers -------------------------------------------------------------------------------------------------
 
     fn attach(&mut self, user: usize, from: usize) {
         if self.attached.len() + self.readers.len() < MAX_READERS {
@@ -487,110 +371,6 @@ impl World {
         }
         reader.gone = removed || matches!(covered, Covered::Level { ended: true });
         true
-    }
-
-    /// What this reader is owed: up to what he attached at by his spans, then everything until he is removed.
-    fn owed(&self, reader: &Reader) -> (Vec<Seq>, Seq) {
-        let shows = |seq: Seq| {
-            reader.spans.iter().any(|span| span.visible_from <= seq && span.left_seq.is_none_or(|left| seq <= left))
-        };
-        let is_member = reader.spans.last().is_some_and(|span| span.left_seq.is_none());
-        let end = match is_member {
-            false => reader.spans.last().and_then(|span| span.left_seq).unwrap_or(0),
-            true => {
-                let leavings = self.spans[reader.user].iter().filter_map(|span| span.left_seq);
-                leavings.filter(|left| *left > reader.as_of_seq).min().unwrap_or(self.head())
-            }
-        };
-        let seqs = reader.from + 1..=end;
-        (seqs.filter(|seq| *seq > reader.as_of_seq || shows(*seq)).collect(), end.max(reader.from))
-    }
-
-    fn check_reader(&self, reader: &Reader) -> Result<(), String> {
-        let (owed, end) = self.owed(reader);
-        let mut at = reader.from;
-        for range in &reader.received {
-            if range.after_seq != at || range.to_seq <= at {
-                return Err(format!("({}, {}] came at {at}", range.after_seq, range.to_seq));
-            }
-            at = range.to_seq;
-            if let Some(item) = range.items.iter().find(|item| item.seq <= range.after_seq || item.seq > range.to_seq) {
-                return Err(format!("{} in ({}, {}]", item.seq, range.after_seq, range.to_seq));
-            }
-        }
-        let (owed, end) = match reader.quit {
-            true => (owed.into_iter().filter(|seq| *seq <= at).collect(), at),
-            false => (owed, end),
-        };
-        if at != end {
-            return Err(format!("ended at {at}, not {end}"));
-        }
-        let items = || reader.received.iter().flat_map(|range| &range.items);
-        let seqs: Vec<Seq> = items().map(|item| item.seq).collect();
-        if seqs != owed {
-            let first = seqs.iter().zip(&owed).position(|(a, b)| a != b).unwrap_or(seqs.len().min(owed.len()));
-            return Err(format!("entry {:?} where {:?} was due", seqs.get(first), owed.get(first)));
-        }
-        if reader.level != 1 && !reader.gone {
-            return Err(format!("told {} times that it is level", reader.level));
-        }
-        self.check_texts(reader, items(), end)
-    }
-
-    /// Every text that came was one that this reader may see; what he ends with is what was said last while he was there.
-    fn check_texts<'a>(
-        &self,
-        reader: &Reader,
-        items: impl Iterator<Item = &'a wire::Entry>,
-        end: Seq,
-    ) -> Result<(), String> {
-        let sees = |version: Seq| match version > reader.as_of_seq {
-            true => version <= end,
-            false => reader
-                .spans
-                .iter()
-                .any(|span| span.visible_from <= version && span.left_seq.is_none_or(|left| version <= left)),
-        };
-        let mut view: BTreeMap<Seq, (Seq, Option<String>)> = BTreeMap::new();
-        for item in items {
-            let (target, version, body) = match &item.content {
-                Some(Content::Message(message)) => (item.seq, item.version, message.body.clone()),
-                Some(Content::Edited(fact)) => (fact.target_seq, item.seq, fact.body.clone()),
-                Some(Content::Deleted(fact)) => (fact.target_seq, item.seq, None),
-                _ => continue,
-            };
-            if let Some(body) = &body {
-                if self.texts[&target].get(&version) != Some(&Some(body.clone())) {
-                    return Err(format!("{body:?} as version {version} of {target}"));
-                }
-                if !sees(version) {
-                    return Err(format!("{body:?} was said when its reader was away"));
-                }
-            }
-            let known = view.entry(target).or_default();
-            if version > known.0 {
-                *known = (version, body);
-            }
-        }
-        for (target, (_, text)) in view {
-            let Some((version, last)) = self.texts[&target].last_key_value() else { continue };
-            if *version > reader.from && sees(*version) && text != *last {
-                return Err(format!("{target} ends as {text:?}, not {last:?}"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A world whose readers got something else.
-pub struct Readers<'a> {
-    world: &'a World,
-    readers: Vec<Reader>,
-}
-
-impl Readers<'_> {
-    pub fn check(&self) -> Result<(), String> {
-        self.readers.iter().try_for_each(|reader| self.world.check_reader(reader))
     }
 }
 
