@@ -151,7 +151,7 @@ impl Live {
             }
             // The client has opened it meanwhile, in a stay before this one perhaps.
             (Ok(Some(attached)), Some(position)) => self.rejoin_later(log, attached.after_seq + 1, position, out),
-            (Ok(None), _) => {}
+            (Ok(None), position) => self.removed(log, position.unwrap_or_default(), out),
             (Err(_), _) => out.push(Action::Close(Close::Overloaded)),
         }
     }

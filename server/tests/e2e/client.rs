@@ -7,6 +7,7 @@ use bowline_protocol::Codec;
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -315,7 +316,12 @@ impl Client {
                     self.frame(serde_json::from_slice(&json).unwrap());
                 }
             }
-            Some(Ok(Message::Close(frame))) => self.closed = Some(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(Message::Close(frame))) => {
+                self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
+                // It is answered and the connection ended, if there is anybody left who waits for that.
+                let _ = self.socket.flush().await;
+                let _ = self.socket.get_mut().shutdown().await;
+            }
             Some(Ok(_)) => {}
             // Killed, or gone without a closing handshake.
             Some(Err(Error::Io(_) | Error::Protocol(_) | Error::ConnectionClosed)) | None => self.closed = Some(1006),

@@ -7,7 +7,7 @@ use crate::world::{get, get_json, pair, server, server_with};
 
 #[tokio::test]
 async fn a_server_that_is_told_to_go_tells_its_clients_and_loses_no_send() {
-    let mut node = server_with(&[("BOWLINE_HTTP_DRAIN_MS", "2000")]).await;
+    let mut node = server_with(&[("BOWLINE_HTTP_DRAIN_MS", "1500")]).await;
     let (mut ada, mut ben, log) = pair(&node).await;
     assert_eq!(get_json(node.url("/readyz")).await.0, 200);
     let commands: Vec<_> =
@@ -16,7 +16,7 @@ async fn a_server_that_is_told_to_go_tells_its_clients_and_loses_no_send() {
     node.terminate();
     for client in [&mut ada, &mut ben] {
         let drain = client.push("drain").await;
-        assert!(drain["reconnect_after_ms"].as_u64().unwrap() <= 2_000, "{drain}");
+        assert!(drain["reconnect_after_ms"].as_u64().unwrap() <= 1_500, "{drain}");
     }
     let (status, ready) = get_json(node.url("/readyz")).await;
     assert_eq!((status, &ready["draining"]), (503, &json!(true)));
@@ -29,10 +29,12 @@ async fn a_server_that_is_told_to_go_tells_its_clients_and_loses_no_send() {
 
     node.start_again().await;
     let mut again = ada.person.resume(&node, &ada).await;
-    for (n, command) in commands.into_iter().enumerate() {
-        let stored = again.ok(command).await;
-        if let Some(seq) = acked.get(&posted[n]) {
-            assert_eq!((&stored["seq"], &stored["repeat"]), (&json!(seq), &json!(true)), "acked, and kept");
+    let repeated = again.post_all(commands).await;
+    for (before, id) in posted.iter().zip(repeated) {
+        let sent = again.reply(id).await["sent"].take();
+        assert!(sent.is_object());
+        if let Some(seq) = acked.get(before) {
+            assert_eq!((&sent["seq"], &sent["repeat"]), (&json!(seq), &json!(true)), "acked, and kept");
         }
     }
     let mut back = ben.person.resume(&node, &ben).await;

@@ -21,13 +21,13 @@ async fn cursors_give_exactly_what_was_missed_and_each_named_log_catches_up() {
     let seqs = |said: &[(usize, u64)], log: usize| said.iter().filter(|s| s.0 == log).map(|s| s.1).collect::<Vec<_>>();
     let logs = [&first, &second, &third];
     for codec in Codec::ALL {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let mut stands = Vec::new();
             for log in logs {
                 stands.push(ada.say(log, "had it").await);
             }
             let mut said = Vec::new();
-            for n in 0..150 {
+            for n in 0..80 {
                 said.push((n % 2, ada.say(logs[n % 2], &format!("{n}")).await));
             }
             let mut back = away.person.connect(&node, codec, json!({})).await;
@@ -63,16 +63,16 @@ async fn what_is_said_while_one_comes_back_is_neither_lost_nor_twice() {
     let mut all = before.seqs(&log);
     let talking = async {
         let mut last = 0;
-        for n in 0..300 {
+        for n in 0..200 {
             last = ada.say(&log, &format!("{n}")).await;
         }
         last
     };
     let coming_back = async {
-        for _ in 0..15 {
+        for _ in 0..12 {
             let mut back = person.resume(&node, &before).await;
             let next = back.position(&log) + 5;
-            back.reaches(&log, next.min(301)).await;
+            back.reaches(&log, next.min(201)).await;
             all.extend(back.seqs(&log));
             before = back;
         }

@@ -208,7 +208,7 @@ impl World {
             }
             Open::Ask(Ask::AttachOne { id, log, after_seq, .. }) => {
                 let one = AttachedLog { named: false, after_seq: after_seq.min(10), ..attached(log) };
-                Outcome::AttachedOne { id, result: Ok(more.then_some(one)) }
+                Outcome::AttachedOne { id, log, result: Ok(more.then_some(one)) }
             }
             Open::Ask(Ask::Heads { place, .. }) => {
                 let next = more.then(|| HeadsPlace { after: Some((1, LogId::new())), ..place });
@@ -227,7 +227,7 @@ fn failed(open: Open, failure: Failure) -> Outcome {
         Open::Ask(Ask::Connect { id, .. }) => Outcome::Connected { id, result: Err(failure) },
         Open::Ask(Ask::Refresh { id, .. }) => Outcome::Refreshed { id, result: Err(failure) },
         Open::Ask(Ask::Attach { id, .. }) => Outcome::Attached { id, result: Err(failure) },
-        Open::Ask(Ask::AttachOne { id, .. }) => Outcome::AttachedOne { id, result: Err(failure) },
+        Open::Ask(Ask::AttachOne { id, log, .. }) => Outcome::AttachedOne { id, log, result: Err(failure) },
         Open::Ask(Ask::Heads { .. }) => Outcome::Heads { result: Err(failure) },
         Open::Ask(
             Ask::Sessions { id, .. } | Ask::List { id, .. } | Ask::Members { id, .. } | Ask::History { id, .. },

@@ -71,12 +71,11 @@ fn a_conversation_joined_while_connected_is_followed_from_the_joining() {
     let actions = peer.passed(11, joined(log, 5));
     assert_eq!(*ask(&actions), Ask::AttachOne { id: None, user, log, after_seq: 4 });
     let one = || AttachedLog { named: false, after_seq: 4, ..attached(log) };
-    let actions = peer.outcome(Outcome::AttachedOne { id: None, result: Ok(Some(one())) });
+    let actions = peer.outcome(Outcome::AttachedOne { id: None, log, result: Ok(Some(one())) });
     assert_eq!((followed(&actions), actions.len()), ((log, 4, false), 1));
-    let again = peer.outcome(Outcome::AttachedOne { id: None, result: Ok(Some(one())) });
-    assert_eq!(again, [], "it is followed already");
-    assert_eq!(peer.outcome(Outcome::AttachedOne { id: None, result: Ok(None) }), [], "left again");
-    let failed = peer.outcome(Outcome::AttachedOne { id: None, result: Err(away()) });
+    assert_eq!(peer.passed(11, joined(log, 5)), [], "the client has moved back in its own log");
+    assert_eq!(peer.outcome(Outcome::AttachedOne { id: None, log, result: Ok(None) }), [], "left again");
+    let failed = peer.outcome(Outcome::AttachedOne { id: None, log, result: Err(away()) });
     assert_eq!(failed, [Action::Close(Close::Overloaded)], "a hole that nobody could see");
 }
 
@@ -101,6 +100,34 @@ fn one_who_is_back_before_his_cursor_has_seen_him_leave_is_attached_again_then()
 }
 
 #[test]
+fn stays_are_attached_one_after_the_other_whatever_is_answered_first() {
+    let mut peer = Peer::live();
+    let user = peer.identity.user;
+    let log = LogId::new();
+    let asks_from = |actions: &[Action], after_seq| {
+        assert_eq!(*ask(actions), Ask::AttachOne { id: None, user, log, after_seq });
+    };
+    let answer = |peer: &mut Peer, after_seq| {
+        let one = AttachedLog { named: false, after_seq, ..attached(log) };
+        peer.outcome(Outcome::AttachedOne { id: None, log, result: Ok(Some(one)) })
+    };
+    asks_from(&peer.passed(11, joined(log, 5)), 4);
+    assert_eq!(peer.passed(12, joined(log, 9)), [], "the first is still asked for");
+    assert_eq!(followed(&answer(&mut peer, 4)), (log, 4, false));
+    peer.positions.insert(log, 4);
+    assert_eq!(peer.passed(13, joined(log, 20)), []);
+    asks_from(&peer.ended(log, 7), 8);
+    assert_eq!(followed(&answer(&mut peer, 8)), (log, 8, false));
+
+    // Opened by the client while it is asked for: the stay is taken up where that one ends.
+    peer.positions.remove(&log);
+    asks_from(&peer.passed(14, joined(log, 30)), 29);
+    peer.positions.insert(log, 3);
+    assert_eq!(answer(&mut peer, 29), []);
+    asks_from(&peer.removed(log, 12), 29);
+}
+
+#[test]
 fn open_moves_a_cursor_and_is_announced_once() {
     let mut peer = Peer::live();
     let user = peer.identity.user;
@@ -109,7 +136,7 @@ fn open_moves_a_cursor_and_is_announced_once() {
         let (id, actions) = peer.send(open(log, after_seq));
         assert_eq!(*ask(&actions), Ask::AttachOne { id: Some(id), user, log, after_seq });
         let one = AttachedLog { named: false, after_seq, ..attached(log) };
-        let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), result: Ok(Some(one)) });
+        let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), log, result: Ok(Some(one)) });
         assert_eq!((frame(&actions).id, followed(&actions)), (Some(id), (log, after_seq, false)));
     };
     opened(&mut peer, 5);
@@ -119,12 +146,12 @@ fn open_moves_a_cursor_and_is_announced_once() {
 
     for (result, code) in [(Ok(None), Code::NotFound), (Err(away()), Code::Unavailable)] {
         let (id, _) = peer.send(open(log, 5));
-        let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), result });
+        let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), log, result });
         assert_eq!((frame(&actions).id, error(&actions)), (Some(id), code));
     }
     let own = user.log();
     let (id, _) = peer.send(open(own, 0));
-    let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), result: Ok(Some(attached(own))) });
+    let actions = peer.outcome(Outcome::AttachedOne { id: Some(id), log: own, result: Ok(Some(attached(own))) });
     assert_eq!(followed(&actions), (own, 0, true), "what it says of this session is still heard");
 }
 

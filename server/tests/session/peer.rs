@@ -92,7 +92,13 @@ impl Peer {
     }
 
     pub(crate) fn level(&mut self, log: LogId, seq: Seq) -> Vec<Action> {
-        self.event(|session, _, out| session.level(log, seq, out))
+        self.event(|session, _, out| session.level(log, seq, false, out))
+    }
+
+    /// The cursor has covered a stay that is over.
+    pub(crate) fn ended(&mut self, log: LogId, seq: Seq) -> Vec<Action> {
+        self.positions.remove(&log);
+        self.event(|session, _, out| session.level(log, seq, true, out))
     }
 
     pub(crate) fn drained(&mut self) -> Vec<Action> {
