@@ -212,10 +212,15 @@ impl Followed {
         self.place = place | self.place & WATCH;
     }
 
+    /// The application hears of every entry.
+    pub(super) fn watch(&self) -> bool {
+        self.place & WATCH != 0
+    }
+
     /// Of entries that were delivered, those of which the application is to hear: all of a log that it watches, of any
     /// other the one that removed the reader.
     pub(super) fn heard(&self, sent: Range<usize>, removed: bool) -> Range<usize> {
-        if self.place & WATCH != 0 { sent } else { sent.end - usize::from(removed)..sent.end }
+        if self.watch() { sent } else { sent.end - usize::from(removed)..sent.end }
     }
 }
 
