@@ -65,8 +65,11 @@ async fn one_who_lags_is_ended_by_a_revocation_like_others() {
     let log = ada.group(&[&slow]).await;
     slow.member_of(&log).await;
     let last = talk(&mut ada, &log).await;
+    // He is in the middle of catching up.
+    slow.reaches(&log, 200).await;
     let mut phone = ben.elsewhere().join(&node).await;
     phone.ok(json!({ "session_revoke": { "client_id": new_id(), "session_id": ben.session } })).await;
     assert_eq!(slow.closed().await, 4200);
-    assert!(slow.position(&log) < last, "nothing more was sent to it than what was on its way");
+    let seen = slow.position(&log);
+    assert!(seen < last / 2, "nothing more was sent than what was on its way: {seen} of {last}");
 }
