@@ -201,7 +201,6 @@ impl Application for Follower {
                 spans: Spans::whole(),
                 watch: false,
                 announce: false,
-                gap_limit: None,
             };
             io.follow(log, follow);
         }

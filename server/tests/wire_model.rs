@@ -65,7 +65,9 @@ proptest! {
     fn a_fault_is_found(ops in ops(), at: prop::sample::Index) {
         let world = run(ops, Codec::Proto, 4 << 20);
         let delivered: usize = world.delivered();
-        prop_assume!(delivered > 1);
+        if delivered < 2 {
+            return Ok(());
+        }
         for fault in [Fault::Drop, Fault::Double, Fault::Stale] {
             if let Some(broken) = world.with_fault(fault, at.index(delivered)) {
                 prop_assert!(broken.check().is_err(), "{fault:?} was not found");

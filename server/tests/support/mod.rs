@@ -1,5 +1,5 @@
 //! What the tests of sockets and logs share.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod client;
 pub mod model;

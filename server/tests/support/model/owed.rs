@@ -84,12 +84,12 @@ impl World {
                 return Err(format!("{} in ({}, {}]", item.seq, range.after_seq, range.to_seq));
             }
         }
-        let (owed, end) = match reader.quit {
+        let (owed, due): (Vec<Seq>, Seq) = match reader.quit {
             true => (owed.into_iter().filter(|seq| *seq <= at).collect(), at),
             false => (owed, end),
         };
-        if at != end {
-            return Err(format!("ended at {at}, not {end}"));
+        if at != due {
+            return Err(format!("ended at {at}, not {due}"));
         }
         let items = || reader.received.iter().flat_map(|range| &range.items);
         let seqs: Vec<Seq> = items().map(|item| item.seq).collect();
@@ -100,14 +100,16 @@ impl World {
         if reader.level != 1 && !reader.gone {
             return Err(format!("told {} times that it is level", reader.level));
         }
-        self.check_texts(reader, items(), end)
+        self.check_texts(reader, items(), at, end)
     }
 
-    /// Every text that came was one that this reader may see; what he ends with is what was said last while he was there.
+    /// Every text that came was one that this reader, a member until `end`, may see; what he ends with at `at` is what was
+    /// said last while he was there.
     fn check_texts<'a>(
         &self,
         reader: &Reader,
         items: impl Iterator<Item = &'a wire::Entry>,
+        at: Seq,
         end: Seq,
     ) -> Result<(), String> {
         let sees = |version: Seq| match version > reader.as_of_seq {
@@ -140,7 +142,7 @@ impl World {
         }
         for (target, (_, text)) in view {
             let Some((version, last)) = self.texts[&target].last_key_value() else { continue };
-            if *version > reader.from && sees(*version) && text != *last {
+            if *version > reader.from && *version <= at && sees(*version) && text != *last {
                 return Err(format!("{target} ends as {text:?}, not {last:?}"));
             }
         }
