@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bowline_client::protocol::Codec;
 use clap::ValueEnum;
 use tokio::task::JoinSet;
@@ -66,6 +66,8 @@ impl From<CodecArg> for Codec {
     }
 }
 
+/// A server that is there has the first author on a socket within this.
+const ENTRY: Duration = Duration::from_secs(20);
 /// When nothing more arrives for this long, what is missing is lost.
 const QUIET: Duration = Duration::from_secs(30);
 /// After the last line has arrived: what should not come gets the time to.
@@ -80,6 +82,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let deadline = args.common.timeout;
     let stage = Arc::new(Stage::new(transcript, args));
+    let first = timeout(ENTRY, stage.cast.person(&stage, stage.transcript.rooms[0].lines[0].author)).await;
+    first.with_context(|| format!("no socket in {ENTRY:?}: {}", stage.trouble()))??;
     let played = timeout(deadline, play(&stage)).await;
     let sending = started.elapsed();
     if let Ok(result) = &played {

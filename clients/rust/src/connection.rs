@@ -242,7 +242,7 @@ impl Connection {
             None => self.begin_closing(None),
             Some(Command::Close(done)) => self.begin_closing(Some(done)),
             Some(Command::Cut) => return true,
-            Some(Command::Call(call)) => self.call(call, live),
+            Some(Command::Call(call)) => self.call(call),
             Some(Command::MarkRead { log, seq }) => self.work.mark_read(log, seq),
             Some(Command::Typing { log }) if live => self.work.typing(log),
             Some(Command::Typing { .. }) => {}
@@ -257,18 +257,12 @@ impl Connection {
         false
     }
 
-    fn call(&mut self, call: Call, live: bool) {
+    fn call(&mut self, call: Call) {
         let wire::client_frame::Kind::ConversationOpen(open) = &call.kind else { return self.work.call(call) };
-        let (log, after_seq) = (LogId::from_wire(&open.log_id), open.after_seq);
-        let Some(log) = log else { return };
+        let (after_seq, Some(log)) = (open.after_seq, LogId::from_wire(&open.log_id)) else { return };
         let mut steps = Vec::new();
         self.state.open(log, after_seq, &mut steps);
         self.work.move_to(log, after_seq, Some(call));
-        if !live {
-            // The next connection names the new position, and needs no command for it.
-            self.state.disconnected();
-            self.work.disconnected();
-        }
         self.note(steps);
     }
 
@@ -349,7 +343,7 @@ impl End {
                 }
             }
             Why::Http(401) => Next::Renew(None),
-            Why::ByUs => Next::Never,
+            Why::Token(_) | Why::ByUs => Next::Never,
             _ => Next::Resume(None),
         };
         Self { why, next }

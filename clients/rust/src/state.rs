@@ -70,8 +70,9 @@ pub struct State {
     user: Option<UserId>,
     epoch: Epoch,
     logs: HashMap<LogId, Position>,
-    /// Between the first and the last page of `heads`.
-    snapshot: bool,
+    /// The position in the user's own log is of this connection: told by the first page of `heads`, or by an entry, which
+    /// may come before it.
+    own_is_known: bool,
     opening: HashMap<LogId, Opening>,
 }
 
@@ -79,8 +80,16 @@ pub struct State {
 struct Position {
     seq: Seq,
     epoch: Epoch,
-    /// This user's leaving entry: once it is passed, the log is no longer followed.
+    /// This user's leaving entry: once it is passed, the log is no longer followed, or goes on after `again_after`.
     left_seq: Option<Seq>,
+    /// He has joined again since: the entry before that joining.
+    again_after: Option<Seq>,
+}
+
+impl Position {
+    fn at(seq: Seq, epoch: Epoch) -> Self {
+        Self { seq, epoch, left_seq: None, again_after: None }
+    }
 }
 
 /// The log's first frame, and twice more should the server have been a moment behind.
@@ -106,9 +115,9 @@ struct Opening {
 impl State {
     /// `cursors` are what an earlier process had reached; the user's own log is among them, if its position is known.
     pub fn new(start: Start, cursors: impl IntoIterator<Item = Cursor>) -> Self {
-        let known = |c: Cursor| (c.log, Position { seq: c.seq, epoch: c.epoch, left_seq: None });
+        let known = |c: Cursor| (c.log, Position::at(c.seq, c.epoch));
         let logs = cursors.into_iter().map(known).collect();
-        Self { start, user: None, epoch: 0, logs, snapshot: false, opening: HashMap::new() }
+        Self { start, user: None, epoch: 0, logs, own_is_known: false, opening: HashMap::new() }
     }
 
     /// Whom this is; [`State::user_cursor`] and [`State::cursors`] need it.
@@ -129,7 +138,7 @@ impl State {
     /// Unconfirmed moves end with the connection: the next one names the positions anew.
     pub fn disconnected(&mut self) {
         self.opening.clear();
-        self.snapshot = false;
+        self.own_is_known = false;
     }
 
     /// The position in the user's own log, for `connect`.
@@ -183,7 +192,7 @@ impl State {
     /// This client asks for another place in a log. What is still under way from the place before is not applied.
     pub fn open(&mut self, log: LogId, after_seq: Seq, out: &mut Vec<Step>) {
         let epoch = self.epoch;
-        let position = self.logs.entry(log).or_insert(Position { seq: after_seq, epoch, left_seq: None });
+        let position = self.logs.entry(log).or_insert(Position::at(after_seq, epoch));
         let fresh = Opening { outstanding: 0, back_to: position.seq, skipped: false, tries: 0 };
         let opening = self.opening.entry(log).or_insert(fresh);
         opening.outstanding += 1;
@@ -229,6 +238,7 @@ impl State {
             let hole = Hole { log, cursor: position.seq, after_seq: entries.after_seq };
             return if self.passed_over(log, out) { Ok(()) } else { Err(hole) };
         }
+        self.own_is_known |= self.user.is_some_and(|user| user.log() == log);
         let mut at = position.seq;
         position.seq = at.max(entries.to_seq);
         position.epoch = self.epoch;
@@ -238,7 +248,7 @@ impl State {
                 self.entry(log, entry, out);
             }
         }
-        self.drop_if_left(log);
+        self.pass_leaving(log);
         Ok(())
     }
 
@@ -270,14 +280,11 @@ impl State {
     fn joined(&mut self, log: LogId, joined_seq: Seq) {
         let before = joined_seq.saturating_sub(1);
         self.meet(log, before);
-        if self.opening.contains_key(&log) {
-            return;
-        }
+        // One who never left stands where he stands, even below the joining, whose entry may be a replay.
         if let Some(position) = self.logs.get_mut(&log)
-            && position.left_seq.is_none_or(|left| left < joined_seq)
+            && position.left_seq.is_some_and(|left| left < joined_seq)
         {
-            position.left_seq = None;
-            position.seq = position.seq.max(before);
+            position.again_after = Some(before);
         }
     }
 
@@ -286,15 +293,21 @@ impl State {
         if let Some(position) = self.logs.get_mut(&log)
             && left_seq >= position.seq
         {
-            position.left_seq = Some(left_seq);
-            self.drop_if_left(log);
+            (position.left_seq, position.again_after) = (Some(left_seq), None);
+            self.pass_leaving(log);
         }
     }
 
-    fn drop_if_left(&mut self, log: LogId) {
-        if self.logs.get(&log).is_some_and(|p| p.left_seq.is_some_and(|left| p.seq >= left)) {
-            self.logs.remove(&log);
-            self.opening.remove(&log);
+    fn pass_leaving(&mut self, log: LogId) {
+        let Some(position) = self.logs.get_mut(&log).filter(|p| p.left_seq.is_some_and(|left| p.seq >= left)) else {
+            return;
+        };
+        match position.again_after {
+            Some(after) => *position = Position::at(position.seq.max(after), position.epoch),
+            None => {
+                self.logs.remove(&log);
+                self.opening.remove(&log);
+            }
         }
     }
 
@@ -304,19 +317,19 @@ impl State {
         let Slot::Vacant(slot) = self.logs.entry(log) else { return };
         let own = self.user.is_some_and(|user| user.log() == log);
         if self.start == Start::Head || own || seq == 0 {
-            slot.insert(Position { seq, epoch, left_seq: None });
+            slot.insert(Position::at(seq, epoch));
             return;
         }
-        slot.insert(Position { seq: 0, epoch, left_seq: None });
+        slot.insert(Position::at(0, epoch));
         self.opening.insert(log, Opening { outstanding: 0, back_to: seq, skipped: false, tries: START_TRIES });
     }
 
     fn heads(&mut self, heads: wire::Heads, out: &mut Vec<Step>) {
-        // A later page is newer, and so is its as_of_seq; entries between the two still come.
-        if let Some(user) = self.user.filter(|_| !self.snapshot) {
-            self.logs.insert(user.log(), Position { seq: heads.as_of_seq, epoch: self.epoch, left_seq: None });
+        // Later pages are newer, and entries from the first one's place on still come.
+        if let Some(user) = self.user.filter(|_| !self.own_is_known) {
+            self.logs.insert(user.log(), Position::at(heads.as_of_seq, self.epoch));
+            self.own_is_known = true;
         }
-        self.snapshot = heads.more;
         let logs: Vec<_> = heads.items.iter().filter_map(|head| Some((log_id(&head.log_id)?, head.last_seq))).collect();
         out.push(Step::Event(Event::Heads { items: heads.items, more: heads.more }));
         for (log, last_seq) in logs {
@@ -338,13 +351,13 @@ impl State {
         position.seq = position.seq.max(c.seq);
         position.epoch = self.epoch;
         out.push(Step::Event(Event::CaughtUp { log, seq: c.seq, read_seq: c.read_seq, unread: c.unread }));
-        self.drop_if_left(log);
+        self.pass_leaving(log);
     }
 
     fn gap(&mut self, gap: &wire::GapTooLarge, out: &mut Vec<Step>) {
         let Some(log) = log_id(&gap.log_id) else { return };
         let epoch = self.epoch;
-        let position = self.logs.entry(log).or_insert(Position { seq: gap.head, epoch, left_seq: None });
+        let position = self.logs.entry(log).or_insert(Position::at(gap.head, epoch));
         out.push(Step::Event(Event::Gap { log, after_seq: position.seq, head: gap.head }));
         position.seq = position.seq.max(gap.head);
         position.epoch = epoch;

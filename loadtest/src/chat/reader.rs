@@ -96,11 +96,12 @@ impl Reader {
         match why {
             Why::Cut => _ = self.stage.cuts.fetch_add(1, Ordering::Relaxed),
             Why::Hole { .. } => self.readings.complaints.push(why.to_string()),
-            _ if !comes_back => {
-                self.readings.complaints.push(format!("ended: {why}"));
-                self.ready = None;
-            }
-            _ => tracing::debug!(author = self.author, %why, "disconnected"),
+            Why::ByUs => {}
+            _ => self.stage.note_trouble(why),
+        }
+        if !comes_back && *why != Why::ByUs {
+            self.readings.complaints.push(format!("ended: {why}"));
+            self.ready = None;
         }
     }
 

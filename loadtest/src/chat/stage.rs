@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bowline_client::NewConversation;
 use bowline_client::protocol::{LogId, UserId};
+use bowline_client::{NewConversation, Why};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +28,8 @@ pub(crate) struct Stage {
     pub(crate) cuts: AtomicU64,
     pub(crate) reconnects: AtomicU64,
     pub(crate) connected: AtomicU64,
+    /// Why a connection was last lost or not made, cuts apart.
+    trouble: Mutex<String>,
     start: Instant,
     rooms: Vec<Room>,
     places: RwLock<HashMap<LogId, usize>>,
@@ -69,6 +71,7 @@ impl Stage {
             cuts: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             connected: AtomicU64::new(0),
+            trouble: Mutex::default(),
             start: Instant::now(),
             rooms,
             places: RwLock::default(),
@@ -162,6 +165,14 @@ impl Stage {
 
     pub(crate) fn count_delivery(&self) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_trouble(&self, why: &Why) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.to_string();
+    }
+
+    pub(crate) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn sent(&self) -> u64 {

@@ -22,8 +22,8 @@ const PONG_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(30);
 const OPEN_COMMANDS: usize = 32;
 const CURSORS_PER_RESUME: usize = 256;
-/// Before a token that could not be had is asked for again.
-const TOKEN_RETRY: Duration = Duration::from_secs(5);
+/// A renewal is not pressing: it waits as long as the fifth attempt at anything else would.
+const TOKEN_ATTEMPT: u32 = 4;
 
 struct Live {
     phase: Phase,
@@ -131,7 +131,7 @@ impl Connection {
                 self.tokens = Some(Tokens::Idle(source));
                 match token {
                     Ok(token) => live.control.push_back(self.work.refresh(token)),
-                    Err(TokenError::Later(_)) => live.renew_at = Some(Instant::now() + TOKEN_RETRY),
+                    Err(TokenError::Later(_)) => self.renew_later(live, None),
                     // The server closes when the token ends; until then the connection is good.
                     Err(TokenError::Denied(text)) => tracing::warn!(text, "the access token can't be renewed"),
                 }
@@ -230,6 +230,7 @@ impl Connection {
             Answer::Moved { log, accepted } => self.state.opened(log, accepted)?,
             Answer::Created { log, seq } => self.state.created(log, seq),
             Answer::RenewToken => self.renew(live),
+            Answer::RenewLater(asked) => self.renew_later(live, asked),
         }
         Ok(())
     }
@@ -275,8 +276,8 @@ impl Connection {
             Reply::Drain(drain) => {
                 live.drain_at = Some(Instant::now() + Duration::from_millis(drain.reconnect_after_ms));
             }
-            // About the connection as a whole: the close that follows says what to do.
-            Reply::Error(error) => return Err(Why::Refused(crate::error::failure(error))),
+            // About the connection as a whole, or a frame that could not be read; if it is the end, a close follows.
+            Reply::Error(error) => tracing::warn!(code = error.code, error.message, "the server complains"),
             push => {
                 let mut steps = Vec::new();
                 let applied = self.state.apply(push, &mut steps);
@@ -285,6 +286,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The token that is in use is still good for a while.
+    fn renew_later(&mut self, live: &mut Live, asked: Option<Duration>) {
+        live.renew_at = Some(Instant::now() + self.config.backoff.delay(TOKEN_ATTEMPT, asked, rand::random()));
     }
 
     fn renew(&mut self, live: &mut Live) {

@@ -301,8 +301,53 @@ async fn a_token_near_its_end_is_renewed_on_the_same_socket() {
     let (_client, _events) = server.client(token, 16);
     let (mut peer, ..) = server.resumed(30_000).await;
     peer.push(None, Push::TokenExpiring(wire::TokenExpiring::default())).await;
-    let (_, ask) = peer.next().await;
+    let (id, ask) = peer.next().await;
     assert_eq!(ask, Ask::Refresh(wire::Refresh { access_token: "second".into() }));
+    peer.push(Some(id), Push::Error(Failure::retry_after(Code::Unavailable, 1).to_wire())).await;
+    let (_, again) = peer.next().await;
+    assert_eq!(again, ask, "a server that can't take it now is asked again, on the same socket");
+}
+
+#[tokio::test]
+async fn a_move_asked_for_before_the_connection_is_up_counts() {
+    let server = Server::start(Codec::Proto).await;
+    let (client, mut events) = server.client(fixed(), 16);
+    let moving = tokio::spawn(async move { client.open(room(), 5).await });
+    assert_eq!(next(&mut events).await, Event::Moved { log: room(), after_seq: 5 });
+    let (mut peer, ..) = server.resumed(30_000).await;
+    let (id, ask) = peer.next().await;
+    assert_eq!(ask, Ask::ConversationOpen(wire::ConversationOpen { log_id: room().to_wire(), after_seq: 5 }));
+    peer.entries(9, 10).await;
+    peer.push(Some(id), Push::Done(wire::Done {})).await;
+    peer.entries(5, 7).await;
+    assert_eq!(seqs(&mut events, 2).await, [6, 7]);
+    moving.await.expect("ran").expect("moved");
+}
+
+#[tokio::test]
+async fn a_complaint_about_no_command_ends_nothing() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (mut peer, ..) = server.resumed(30_000).await;
+    peer.push(None, Push::Error(Failure::new(Code::Malformed).to_wire())).await;
+    peer.entries(0, 1).await;
+    assert_eq!(seqs(&mut events, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn a_token_of_another_user_ends_the_client() {
+    let server = Server::start(Codec::Proto).await;
+    let (_client, mut events) = server.client(fixed(), 16);
+    let (peer, ..) = server.resumed(30_000).await;
+    peer.cut();
+    let mut peer = server.accept().await;
+    let (id, _) = peer.next().await;
+    let other = UserId(Uuid::from_u128(2)).to_wire();
+    let connected = wire::Connected { session_id: vec![9; 16], user_id: other, ..Default::default() };
+    peer.push(Some(id), Push::Connected(connected)).await;
+    assert!(why(&mut events).await.1, "the cut");
+    let (reason, comes_back) = why(&mut events).await;
+    assert!(matches!(reason, Why::Token(_)) && !comes_back, "{reason}");
 }
 
 #[tokio::test]

@@ -61,6 +61,8 @@ pub(crate) enum Answer {
         seq: Seq,
     },
     RenewToken,
+    /// The server can't take the new token now.
+    RenewLater(Option<Duration>),
     Nothing,
 }
 
@@ -184,6 +186,9 @@ impl Work {
         match (open, reply) {
             (Open::Connect, Ok(Reply::Connected(connected))) => Answer::Connected(Box::new(connected)),
             (Open::Resume, Ok(Reply::Resumed(_))) => Answer::Resumed,
+            (Open::Refresh, Err(failure)) if matches!(failure.code.retry(), Retry::Later | Retry::SameId) => {
+                Answer::RenewLater(failure.retry_after_ms.map(Duration::from_millis))
+            }
             (Open::Connect | Open::Resume | Open::Refresh, Err(failure)) => Answer::Refused(failure),
             (Open::Send(log), Ok(Reply::Sent(stored) | Reply::Stored(stored))) => self.sent(log, Ok(stored), now),
             (Open::Send(log), Err(failure)) => self.sent(log, Err(failure), now),
