@@ -105,16 +105,18 @@ fn hub(
     sockets: usize,
     followed: impl Fn(usize) -> Vec<LogId>,
 ) -> anyhow::Result<(Shards<Follower>, Readers)> {
-    let config = Config { inbox_sockets: sockets, ..Config::default() };
+    let config = Config::default();
+    let most_waiting = config.inbox_sockets / 2;
     let shards = Shards::start(config, MemoryLog::default(), runtime.handle(), &Metrics::default(), |_| Follower)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let readers = Readers::start(listener.local_addr()?, sockets)?;
     for socket in 0..sockets {
         let (stream, read) = accept(&listener)?;
         shards.adopt(stream, read, Codec::Proto, followed(socket))?;
-    }
-    while shards.sockets() < sockets {
-        std::thread::sleep(Duration::from_millis(5));
+        let least = if socket + 1 == sockets { sockets } else { socket.saturating_sub(most_waiting) };
+        while shards.sockets() < least {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     Ok((shards, readers))
 }

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) struct Bare {
-    inbox: Arc<Mutex<Vec<(usize, Bytes)>>>,
+    frames: Option<Sender<(usize, Bytes)>>,
     waker: Waker,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Socket {
@@ -25,7 +27,7 @@ impl Bare {
     pub(crate) fn start(streams: Vec<(TcpStream, Vec<usize>)>, topics: usize) -> std::io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let inbox = Arc::new(Mutex::new(Vec::new()));
+        let (frames, inbox) = channel();
         let mut followers = vec![Vec::new(); topics];
         let mut sockets = Vec::new();
         for (i, (stream, topics)) in streams.into_iter().enumerate() {
@@ -34,29 +36,36 @@ impl Bare {
             topics.into_iter().for_each(|topic| followers[topic].push(i));
             sockets.push(Socket { stream, waits: VecDeque::new() });
         }
-        let mail = Arc::clone(&inbox);
-        std::thread::Builder::new().name("bare".into()).spawn(move || run(poll, &mail, &followers, sockets))?;
-        Ok(Self { inbox, waker })
+        let thread = Builder::new().name("bare".into()).spawn(move || run(poll, &inbox, &followers, sockets))?;
+        Ok(Self { frames: Some(frames), waker, thread: Some(thread) })
     }
 
     pub(crate) fn publish(&self, topic: usize, frame: Bytes) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((topic, frame));
-        if let Err(error) = self.waker.wake() {
-            panic!("the bare writer is gone: {error}");
+        let sent = self.frames.as_ref().map(|frames| frames.send((topic, frame)));
+        assert!(matches!(sent, Some(Ok(()))) && self.waker.wake().is_ok(), "the bare writer is gone");
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.frames = None;
+        if self.waker.wake().is_ok() {
+            let _ = self.thread.take().map(JoinHandle::join);
         }
     }
 }
 
-fn run(mut poll: Poll, inbox: &Mutex<Vec<(usize, Bytes)>>, followers: &[Vec<usize>], mut sockets: Vec<Socket>) {
+fn run(mut poll: Poll, inbox: &Receiver<(usize, Bytes)>, followers: &[Vec<usize>], mut sockets: Vec<Socket>) {
     let mut events = Events::with_capacity(1024);
     while poll.poll(&mut events, None).is_ok() {
         for event in events.iter().filter(|event| event.token() != WAKE) {
             sockets[event.token().0].flush();
         }
-        let mail = std::mem::take(&mut *inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for (topic, frame) in mail {
-            for socket in &followers[topic] {
-                sockets[*socket].write(&frame);
+        loop {
+            match inbox.try_recv() {
+                Ok((topic, frame)) => followers[topic].iter().for_each(|socket| sockets[*socket].write(&frame)),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
             }
         }
     }
