@@ -31,8 +31,8 @@ pub trait Application: Send + 'static {
     /// this user, after which the log is no longer followed.
     fn passed(&mut self, slot: &mut Self::Slot, log: LogId, entry: &wire::Entry, io: &mut Io<'_>);
 
-    /// A replay that was to be announced has covered everything up to `seq`; what is sent here goes out before anything
-    /// that follows in this log. `ended`: nothing follows, the log is no longer followed.
+    /// A replay that was to be announced, or that has an end, has covered everything up to `seq`; what is sent here goes
+    /// out before anything that follows in this log. `ended`: nothing follows, the log is no longer followed.
     fn level(&mut self, slot: &mut Self::Slot, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>);
 
     /// Everything that was sent has been taken by the socket; asked for with [`Io::call_when_taken`].
