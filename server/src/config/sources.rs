@@ -16,14 +16,8 @@ const ALIASES: [(&str, &str); 3] = [
 ];
 const PREFIX: &str = "BOWLINE_";
 /// These begin like a key and are read elsewhere.
-const NOT_KEYS: [&str; 6] = [
-    "BOWLINE_CONFIG",
-    "BOWLINE_LOADTEST_TOKEN_SECRET",
-    "BOWLINE_PASSWORD",
-    "BOWLINE_PG_BIN",
-    "BOWLINE_STATE_DIR",
-    "BOWLINE_TEST_DATABASE_URL",
-];
+const NOT_KEYS: [&str; 5] =
+    ["BOWLINE_CONFIG", "BOWLINE_PASSWORD", "BOWLINE_PG_BIN", "BOWLINE_STATE_DIR", "BOWLINE_TEST_DATABASE_URL"];
 
 /// Where values come from, the later over the earlier: file, environment, command line.
 #[derive(Clone, Debug, Default)]
