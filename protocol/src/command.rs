@@ -121,8 +121,9 @@ pub enum Place {
 const DEFAULT_PAGE: u64 = 50;
 /// The longest list of conversations or members in one reply.
 pub const MAX_PAGE: u64 = 100;
-/// Tokens of this service stay below 1 KiB; those of other issuers carry more claims.
-pub const TOKEN_BYTES: u64 = 8 * 1024;
+/// Tokens of this service stay below 1 KiB; those of other issuers carry more claims, and must still fit into a frame
+/// of a socket that is not let in yet.
+pub const TOKEN_BYTES: u64 = 3 * 1024;
 
 impl Command {
     /// Checks one frame. The failure names the field with the command before it, as it stands in JSON, and the limit.

@@ -22,8 +22,7 @@ use keys::{Key, Keys};
 
 /// Clocks of two machines may differ by this much.
 const LEEWAY_MS: i64 = 30_000;
-/// A token travels in frames of 4 KiB before its socket is authenticated.
-const TOKEN_BYTES: usize = 3 * 1024;
+const TOKEN_BYTES: usize = bowline_protocol::command::TOKEN_BYTES as usize;
 const SUBJECT_BYTES: usize = 255;
 const KEYS_CHECK: Duration = Duration::from_secs(30);
 
