@@ -197,3 +197,16 @@ fn early(what_first: &str) -> Failure {
 fn not_here() -> Failure {
     Failure { field: Some("log_id".into()), ..Failure::new(Code::NotFound) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+
+    /// The targets count bytes a socket, and every one has a session.
+    #[test]
+    fn a_session_is_small() {
+        let size = size_of::<Session>();
+        println!("session {size} B");
+        assert!(size <= 160, "{size}");
+    }
+}

@@ -15,16 +15,23 @@ pub(super) struct Live {
     pub(super) replay: Replay,
     /// What happened in the user log up to here is known: from the snapshot that the session attached with, or passed.
     user_seq: Seq,
-    /// Conversations that the domain is asked for because they were joined. One at a time each: answers may overtake
-    /// each other, and the oldest stay comes first.
-    attaching: Vec<LogId>,
-    /// Conversations joined anew while the cursor there has not yet passed the leaving before it, with the seq of joining.
-    rejoined: Vec<(LogId, Seq)>,
+    /// Only while something is joined: few sessions have it at any time, and all would pay for its room.
+    joining: Option<Box<Joining>>,
     told_expiring: bool,
     last_typing_ms: i64,
     /// This client's own `session_revoke`, whose reply goes out before it closes the connection.
     revoking: Option<u64>,
     revoked: bool,
+}
+
+/// Conversations that were joined and are not followed yet.
+#[derive(Default)]
+struct Joining {
+    /// Conversations that the domain is asked for because they were joined. One at a time each: answers may overtake
+    /// each other, and the oldest stay comes first.
+    attaching: Vec<LogId>,
+    /// Conversations joined anew while the cursor there has not yet passed the leaving before it, with the seq of joining.
+    rejoined: Vec<(LogId, Seq)>,
 }
 
 /// More rejoinings than this at once, and the connection is better resumed.
@@ -39,8 +46,7 @@ impl Live {
             identity,
             replay: Replay::before(user_cursor),
             user_seq: 0,
-            attaching: Vec::new(),
-            rejoined: Vec::new(),
+            joining: None,
             told_expiring: false,
             last_typing_ms: 0,
             revoking: None,
@@ -120,7 +126,7 @@ impl Live {
                 let Some(log) = LogId::from_wire(&joined.conversation_id) else { return };
                 let joined_seq = joined.conversation_seq;
                 match (cx.position)(log) {
-                    None if !self.attaching.contains(&log) => self.attach_one(log, joined_seq, out),
+                    None if !self.is_attaching(log) => self.attach_one(log, joined_seq, out),
                     position => self.rejoin_later(log, joined_seq, position.unwrap_or_default(), out),
                 }
             }
@@ -144,7 +150,7 @@ impl Live {
         cx: &Context<'_>,
         out: &mut Vec<Action>,
     ) {
-        self.attaching.retain(|attaching| *attaching != log);
+        self.settle_joining(|joining| joining.attaching.retain(|attaching| *attaching != log));
         match (result, (cx.position)(log)) {
             (Ok(Some(attached)), None) => {
                 self.replay.follow(attached, false, Some(cx.rules.limits.replay_entries), out)
@@ -158,9 +164,10 @@ impl Live {
 
     /// The cursor still goes through a stay before this one.
     fn rejoin_later(&mut self, log: LogId, joined_seq: Seq, position: Seq, out: &mut Vec<Action>) {
-        self.rejoined.retain(|(l, seq)| *l != log || *seq > position);
-        if self.rejoined.len() < MAX_REJOINED {
-            self.rejoined.push((log, joined_seq));
+        let rejoined = &mut self.joining.get_or_insert_default().rejoined;
+        rejoined.retain(|(l, seq)| *l != log || *seq > position);
+        if rejoined.len() < MAX_REJOINED {
+            rejoined.push((log, joined_seq));
         } else {
             out.push(Action::Close(Close::Overloaded));
         }
@@ -168,16 +175,32 @@ impl Live {
 
     /// The cursor of a conversation has passed the entry that removed this user, and is gone.
     pub(super) fn removed(&mut self, log: LogId, seq: Seq, out: &mut Vec<Action>) {
-        let again =
-            self.rejoined.iter().filter(|(l, joined_seq)| *l == log && *joined_seq > seq).map(|(_, s)| *s).min();
-        self.rejoined.retain(|(l, _)| *l != log);
+        let mut again = None;
+        self.settle_joining(|joining| {
+            let later = joining.rejoined.iter().filter(|(l, joined_seq)| *l == log && *joined_seq > seq);
+            again = later.map(|(_, joined_seq)| *joined_seq).min();
+            joining.rejoined.retain(|(l, _)| *l != log);
+        });
         if let Some(joined_seq) = again {
             self.attach_one(log, joined_seq, out);
         }
     }
 
+    fn is_attaching(&self, log: LogId) -> bool {
+        self.joining.as_ref().is_some_and(|joining| joining.attaching.contains(&log))
+    }
+
+    /// Changes what is being joined, and gives its room back once it is nothing.
+    fn settle_joining(&mut self, change: impl FnOnce(&mut Joining)) {
+        let Some(joining) = &mut self.joining else { return };
+        change(joining);
+        if joining.attaching.is_empty() && joining.rejoined.is_empty() {
+            self.joining = None;
+        }
+    }
+
     fn attach_one(&mut self, log: LogId, joined_seq: Seq, out: &mut Vec<Action>) {
-        self.attaching.push(log);
+        self.joining.get_or_insert_default().attaching.push(log);
         let after_seq = joined_seq.saturating_sub(1);
         out.push(Action::Ask(Ask::AttachOne { id: None, user: self.user(), log, after_seq }));
     }

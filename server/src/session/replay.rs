@@ -20,23 +20,23 @@ pub(super) struct Replay {
 
 enum Stage {
     /// `resume` frames are being collected.
-    Naming(Naming),
+    Naming(Box<Naming>),
     /// The domain is asked what the user may follow.
-    Attaching(Naming),
+    Attaching(Box<Naming>),
     /// Logs are followed; `heads` are still to be sent from this place on.
     Heads(Box<HeadsPlace>),
     Following,
 }
 
 struct Naming {
-    user_cursor: Option<Box<Cursor>>,
+    user_cursor: Option<Cursor>,
     named: Vec<Cursor>,
 }
 
 impl Replay {
     pub(super) fn before(user_cursor: Option<Cursor>) -> Self {
-        let naming = Naming { user_cursor: user_cursor.map(Box::new), named: Vec::new() };
-        Self { stage: Stage::Naming(naming), announced: Vec::new() }
+        let naming = Naming { user_cursor, named: Vec::new() };
+        Self { stage: Stage::Naming(Box::new(naming)), announced: Vec::new() }
     }
 
     pub(super) fn resume(
@@ -58,7 +58,7 @@ impl Replay {
             return reply(id, Push::Resumed(wire::Resumed { logs: naming.named.len() as u64 }), out);
         }
         let named = naming.named.clone();
-        let user_cursor = naming.user_cursor.as_deref().copied();
+        let user_cursor = naming.user_cursor;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Following) {
             Stage::Naming(naming) => Stage::Attaching(naming),
             other => other,
