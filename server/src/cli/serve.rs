@@ -71,4 +71,5 @@ fn greet(config: &Config, address: SocketAddr) {
         "To make an account:\n  curl http://{address}/v1/accounts -H 'content-type: application/json' \\\n    \
          -d '{{\"username\":\"ada\",\"password\":\"correct horse battery staple\"}}'"
     );
+    println!("To talk, once ben has one too:\n  bowline chat --url http://{address} --user ada --with ben");
 }
