@@ -34,10 +34,39 @@ fn describe(message: &DescriptorProto, config: &mut Config, generated: &mut Stri
         return write_oneof_message(message, oneof.name(), generated);
     }
     let path = format!(".bowline.v1.{}", message.name());
-    config.message_attribute(&path, "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]");
+    let derived = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, remote = \"Self\")]";
+    config.message_attribute(&path, derived);
     for field in &message.field {
         config.field_attribute(format!("{path}.{}", field.name()), attributes(field));
     }
+    write_object_message(message.name(), generated)
+}
+
+/// Serde's derived reader would take an array of the fields' values as well. `remote` leaves it as a plain function, and
+/// the trait calls it for objects alone.
+fn write_object_message(name: &str, out: &mut String) -> Result<()> {
+    write!(
+        out,
+        r#"
+impl crate::json::Object for {name} {{
+    fn from_fields<'de, D: serde::Deserializer<'de>>(fields: D) -> Result<Self, D::Error> {{
+        {name}::deserialize(fields)
+    }}
+}}
+
+impl<'de> serde::Deserialize<'de> for {name} {{
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {{
+        crate::json::object_of(deserializer)
+    }}
+}}
+
+impl serde::Serialize for {name} {{
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {{
+        {name}::serialize(self, serializer)
+    }}
+}}
+"#
+    )?;
     Ok(())
 }
 

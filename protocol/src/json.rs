@@ -16,6 +16,26 @@ pub(crate) fn only_one<T, E: serde::de::Error>(already: &Option<T>) -> Result<()
     }
 }
 
+/// A message whose JSON is an object of its fields.
+pub(crate) trait Object: Sized {
+    fn from_fields<'de, D: Deserializer<'de>>(fields: D) -> Result<Self, D::Error>;
+}
+
+/// Reads a message from an object, and from nothing else.
+pub(crate) fn object_of<'de, T: Object, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+    impl<'de, T: Object> serde::de::Visitor<'de> for Visitor<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::from_fields(serde::de::value::MapAccessDeserializer::new(map))
+        }
+    }
+    d.deserialize_map(Visitor(PhantomData))
+}
+
 pub(crate) mod uuid {
     use ::uuid::Uuid;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -270,18 +270,20 @@ impl Action {
     }
 }
 
-/// An outcome of `append` as a code; `None` for stored and repeat. `version` goes with a conflict.
-pub(super) fn refusal(outcome: i16, version: Option<Seq>) -> Option<Failure> {
-    let code = match outcome {
+/// An outcome of `append` as a code and the field that it is about; `None` for stored and repeat. `version` goes with a
+/// conflict.
+pub(super) fn refusal(action: &Action, outcome: i16, version: Option<Seq>) -> Option<Failure> {
+    let (code, field) = match outcome {
         0 | 1 => return None,
-        2 => Code::IdReused,
-        3 => Code::NotFound,
-        4 => Code::Forbidden,
-        5 => Code::Conflict,
-        6 => Code::TooLate,
-        7 => Code::TargetGone,
+        2 => (Code::IdReused, Some("client_id")),
+        // Of a fact about a message it is not told which of the two is not there.
+        3 => (Code::NotFound, action.target_seq().is_none().then_some("log_id")),
+        4 => (Code::Forbidden, None),
+        5 => (Code::Conflict, action.edited_version().map(|_| "version")),
+        6 => (Code::TooLate, Some("target_seq")),
+        7 => (Code::TargetGone, Some("target_seq")),
         8 => return Some(Failure::retry_after(Code::EpochChanged, 1_000)),
-        _ => Code::Internal,
+        _ => (Code::Internal, None),
     };
-    Some(Failure { version, ..Failure::new(code) })
+    Some(Failure { field: field.map(str::to_owned), version, ..Failure::new(code) })
 }

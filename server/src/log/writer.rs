@@ -170,7 +170,7 @@ fn refused(fault: &Fault) -> Refused {
 }
 
 fn outcome(command: &Command, answer: &Answer) -> Result<Stored, Failure> {
-    if let Some(failure) = refusal(answer.outcome, answer.version) {
+    if let Some(failure) = refusal(&command.action, answer.outcome, answer.version) {
         return Err(failure);
     }
     let creates = matches!(command.action, Action::CreateConversation { .. });

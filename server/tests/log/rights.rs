@@ -122,6 +122,7 @@ async fn who_may_change_a_message() {
     }
     let conflict = place.run(owner, edit(3, 99)).await.unwrap_err();
     assert_eq!((conflict.code, conflict.version), (Code::Conflict, Some(3)), "a conflict carries the current version");
+    assert_eq!(conflict.field.as_deref(), Some("version"));
 
     let client = place.database.connect().await;
     client
