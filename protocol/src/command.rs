@@ -68,6 +68,16 @@ pub enum Command {
     Typing {
         log: LogId,
     },
+    TopicSubscribe {
+        topic: String,
+    },
+    TopicUnsubscribe {
+        topic: String,
+    },
+    TopicPublish {
+        topic: String,
+        body: String,
+    },
     /// A durable change of one log by one entry.
     Change {
         log: LogId,
@@ -188,6 +198,19 @@ impl Command {
                 Ok(Self::MarkRead { log: Checker::new("mark_read", limits).log(&m.log_id)?, seq: m.seq })
             }
             Kind::Typing(t) => Ok(Self::Typing { log: Checker::new("typing", limits).log(&t.log_id)? }),
+            Kind::TopicSubscribe(t) => {
+                Ok(Self::TopicSubscribe { topic: Checker::new("topic_subscribe", limits).topic(t.topic)? })
+            }
+            Kind::TopicUnsubscribe(t) => {
+                Ok(Self::TopicUnsubscribe { topic: Checker::new("topic_unsubscribe", limits).topic(t.topic)? })
+            }
+            Kind::TopicPublish(p) => {
+                let check = Checker::new("topic_publish", limits);
+                Ok(Self::TopicPublish {
+                    topic: check.topic(p.topic)?,
+                    body: check.text("body", p.body, limits.body_bytes)?,
+                })
+            }
             other => check_change(other, limits),
         }
     }

@@ -26,6 +26,10 @@ pub struct Limits {
     pub history_entries: u64,
     /// Conversations that one session follows.
     pub conversations: u64,
+    /// UTF-8 bytes of a topic's name.
+    pub topic_bytes: u64,
+    /// Topics that one socket subscribes.
+    pub topics: u64,
 }
 
 /// Before a socket has connected, its messages are at most this long.
@@ -52,6 +56,8 @@ impl Default for Limits {
             replay_entries: 10_000,
             history_entries: 1_024,
             conversations: 10_000,
+            topic_bytes: 128,
+            topics: 256,
         }
     }
 }
@@ -72,6 +78,8 @@ impl Limits {
             replay_entries: self.replay_entries,
             history_entries: self.history_entries,
             conversations: self.conversations,
+            topic_bytes: self.topic_bytes,
+            topics: self.topics,
         }
     }
 }

@@ -87,6 +87,13 @@ impl<'a> Checker<'a> {
         Ok(text)
     }
 
+    pub(super) fn topic(&self, name: String) -> Result<String, Failure> {
+        if name.is_empty() {
+            return Err(self.invalid("topic", "empty"));
+        }
+        self.text("topic", name, self.limits.topic_bytes)
+    }
+
     pub(super) fn known<T, E>(&self, field: &str, value: Result<T, E>) -> Result<T, Failure> {
         value.map_err(|_| self.invalid(field, "not one of the known names"))
     }
@@ -196,8 +203,14 @@ mod tests {
 
     /// The failure's code, field and limit for a command in JSON.
     fn check(json: &str) -> Result<Command, (Code, String, Option<u64>)> {
-        let limits =
-            Limits { body_bytes: 8, attrs_bytes: 24, mentions: 1, members_per_command: 2, ..Limits::default() };
+        let limits = Limits {
+            body_bytes: 8,
+            attrs_bytes: 24,
+            mentions: 1,
+            members_per_command: 2,
+            topic_bytes: 4,
+            ..Limits::default()
+        };
         let frame = Codec::Json.read_client(format!(r#"{{"id":1,{json}}}"#).as_bytes()).remove(0);
         let failed = |f: crate::Failure| (f.code, f.field.unwrap_or_default(), f.limit);
         let kind: Kind = frame.map_err(|r| failed(r.failure))?.kind.expect("a kind");
@@ -253,6 +266,16 @@ mod tests {
                 Code::Invalid,
                 "conversation_create.kind",
                 None,
+            ),
+            (r#""topic_subscribe":{}"#.to_owned(), Code::Invalid, "topic_subscribe.topic", None),
+            (r#""topic_subscribe":{"topic":"a\u0000"}"#.to_owned(), Code::Invalid, "topic_subscribe.topic", None),
+            (r#""topic_unsubscribe":{"topic":"12345"}"#.to_owned(), Code::TooLarge, "topic_unsubscribe.topic", Some(4)),
+            (r#""topic_publish":{"topic":"ééé"}"#.to_owned(), Code::TooLarge, "topic_publish.topic", Some(4)),
+            (
+                r#""topic_publish":{"topic":"é","body":"123456789"}"#.to_owned(),
+                Code::TooLarge,
+                "topic_publish.body",
+                Some(8),
             ),
             (format!(r#""history":{{{IDS},"limit":5000}}"#), Code::TooLarge, "history.limit", Some(1024)),
             (

@@ -122,6 +122,12 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn topic_message()(topic in text(), seq in whole(), sender_id in id(), body in text()) -> TopicMessage {
+        TopicMessage { topic, seq, sender_id, body }
+    }
+}
+
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
     use server_frame::Kind;
     let kind = prop_oneof![
@@ -141,6 +147,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         })),
         (whole(), of(text()))
             .prop_map(|(reconnect_after_ms, ticket)| Kind::Drain(Drain { reconnect_after_ms, ticket })),
+        topic_message().prop_map(Kind::TopicMessage),
         Just(Kind::Pong(Pong {})),
     ];
     (of(whole()), of(kind)).prop_map(|(id, kind)| ServerFrame { id, kind })
@@ -174,6 +181,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         (id(), whole(), of(whole()), of(time())).prop_map(|(log_id, limit, before_seq, around_at_ms)| {
             Kind::History(History { log_id, limit, before_seq, around_at_ms, ..Default::default() })
         }),
+        (text(), text()).prop_map(|(topic, body)| Kind::TopicPublish(TopicPublish { topic, body })),
         Just(Kind::Ping(Ping {})),
     ];
     (whole(), kind).prop_map(|(id, kind)| ClientFrame { id, kind: Some(kind) })

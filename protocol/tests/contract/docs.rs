@@ -158,4 +158,6 @@ const MEANINGS: &[(&str, &str)] = &[
     ("replay_entries", "entries that a cursor may be behind its head; further behind it gets `gap_too_large`"),
     ("history_entries", "entries read by one `history`"),
     ("conversations", "conversations that one session follows"),
+    ("topic_bytes", "UTF-8 bytes of a topic's name"),
+    ("topics", "topics that one socket subscribes"),
 ];

@@ -19,6 +19,8 @@ pub(super) fn validate(limits: &Limits) -> Vec<Invalid> {
         ("replay_entries", limits.replay_entries, 1..=10_000_000),
         ("history_entries", limits.history_entries, 1..=10_000),
         ("conversations", limits.conversations, 1..=1_000_000),
+        ("topic_bytes", limits.topic_bytes, 1..=1_024),
+        ("topics", limits.topics, 0..=100_000),
     ];
     let mut found: Vec<_> =
         ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect();

@@ -37,6 +37,9 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::List { limit, after } => Ask::List { id, user, limit, after },
         Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
         Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
+        Command::TopicSubscribe { .. } | Command::TopicUnsubscribe { .. } | Command::TopicPublish { .. } => {
+            return fail(id, Code::UnknownCommand, out);
+        }
     };
     out.push(Action::Ask(ask));
 }
