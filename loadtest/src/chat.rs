@@ -20,7 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Outcome;
 use crate::options::Common;
 use crate::progress::{self, Progress};
-use crate::report::write_json;
+use crate::run::Run;
+use crate::timeline::Plot;
 use crate::transcript::Transcript;
 use plant::Plant;
 use stage::Stage;
@@ -38,9 +39,6 @@ pub(crate) struct Args {
     /// Sockets to cut while it runs
     #[arg(long, default_value_t = 0, value_name = "N")]
     cuts: usize,
-    /// Decides which sockets are cut, and when
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Only the first rooms of the file
     #[arg(long, value_name = "N")]
     limit_rooms: Option<usize>,
@@ -81,7 +79,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     let transcript = Transcript::read(&args.transcript, args.limit_rooms)?;
     let started = Instant::now();
     let deadline = args.common.timeout;
+    let run = Run::start("chat", &args.common)?;
     let stage = Arc::new(Stage::new(transcript, args));
+    draw(&run, &stage);
     let first = timeout(ENTRY, stage.cast.person(&stage, stage.transcript.rooms[0].lines[0].author)).await;
     first.with_context(|| format!("no socket in {ENTRY:?}: {}", stage.trouble()))??;
     let played = timeout(deadline, play(&stage)).await;
@@ -92,9 +92,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let readings = stage.cast.dismiss().await;
     let result = result::Summary::new(&stage, readings, sending, started.elapsed(), played.is_err());
-    result.print();
-    write_json(stage.args.common.json.as_deref(), &result)?;
-    Ok(if result.ok { Outcome::Good } else { Outcome::Bad })
+    run.finish(&result)
+}
+
+fn draw(run: &Run, stage: &Arc<Stage>) {
+    let (acked, seen) = (Arc::clone(stage), Arc::clone(stage));
+    run.sampler().watch_rate(Plot::RATE, "lines acked", move || acked.sent());
+    run.sampler().watch_rate(Plot::RATE, "deliveries", move || seen.delivered());
+    let (acks, deliveries) = (Arc::clone(stage), Arc::clone(stage));
+    run.sampler()
+        .watch(Plot::LATENCY, "delivery p99", move || deliveries.deliveries.lately().map(|times| times.p99_ms));
+    run.sampler().watch(Plot::LATENCY, "ack p99", move || acks.acks.lately().map(|times| times.p99_ms));
 }
 
 /// Plays all rooms at once, and cuts sockets meanwhile.

@@ -5,6 +5,7 @@ mod crowd;
 mod result;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,7 +16,8 @@ use crate::Outcome;
 use crate::options::{Common, duration};
 use crate::process;
 use crate::progress::{self, Progress};
-use crate::report::write_json;
+use crate::run::Run;
+use crate::timeline::Plot;
 use crowd::Crowd;
 
 #[derive(clap::Args)]
@@ -23,7 +25,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
     /// Sockets, each of a user of its own
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(short = 'c', long = "connections", alias = "sockets", default_value_t = 10_000, value_name = "N")]
     sockets: usize,
     /// Conversations that each of them follows
     #[arg(long, default_value_t = 5, value_name = "F")]
@@ -32,14 +34,11 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1_000, value_name = "C")]
     conversations: usize,
     /// Messages a second in all
-    #[arg(long, default_value_t = 100.0, value_name = "R")]
+    #[arg(short, long, default_value_t = 100.0, value_name = "R")]
     rate: f64,
     /// How long messages flow
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    #[arg(short, long, default_value = "60s", value_parser = duration)]
     duration: Duration,
-    /// The server's process, for its memory and processor time
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
 }
 
 /// What is under way gets this long to arrive.
@@ -49,7 +48,7 @@ const REST: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
-    ensure!(args.sockets > 0 && args.conversations > 0, "--sockets and --conversations: at least 1");
+    ensure!(args.sockets > 0 && args.conversations > 0, "--connections and --conversations: at least 1");
     ensure!(args.follow <= args.conversations, "--follow: at most --conversations");
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
     let limit = args.common.timeout;
@@ -58,18 +57,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
 
 async fn measured(args: Args) -> anyhow::Result<Outcome> {
     let minting = args.common.minting().context("--token-secret is needed: idle uses minted tokens")?;
-    let usage = |pid: Option<u32>| pid.map(process::usage).transpose();
+    let usage = || process::usage(&args.common.pids);
     let crowd = Arc::new(Crowd::new(&args));
+    let run = Run::start("idle", &args.common)?;
+    draw(&run, &crowd);
     let senders = crowd::found(&args, &minting).await?;
     sleep(REST).await;
-    let before = usage(args.pid)?;
+    let before = usage()?;
 
     let mut tasks = JoinSet::new();
     let connecting = Instant::now();
     crowd::enter(&args, &minting, &crowd, &mut tasks).await?;
     let connected_in = connecting.elapsed();
+    run.timeline().mark("all are connected");
     sleep(REST).await;
-    let held = usage(args.pid)?;
+    let held = usage()?;
 
     let turns: Vec<_> = senders.into_iter().map(|sender| sender.spawn(Arc::clone(&crowd), &mut tasks)).collect();
     let mut progress = Progress::new(args.duration.as_secs().max(1));
@@ -88,11 +90,20 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     while !crowd.settled(sent) && Instant::now() < give_up {
         sleep(progress::EVERY).await;
     }
-    let after = usage(args.pid)?;
+    let after = usage()?;
     drop(turns);
     tasks.shutdown().await;
     let result = result::Summary::new(&args, &crowd, sent, connected_in, [before, held, after]);
-    result.print();
-    write_json(args.common.json.as_deref(), &result)?;
-    Ok(if result.ok { Outcome::Good } else { Outcome::Bad })
+    run.finish(&result)
+}
+
+fn draw(run: &Run, crowd: &Arc<Crowd>) {
+    let (acked, delivered, present) = (Arc::clone(crowd), Arc::clone(crowd), Arc::clone(crowd));
+    run.sampler().watch_rate(Plot::RATE, "acked", move || acked.acked.load(Ordering::Relaxed));
+    run.sampler().watch_rate(Plot::RATE, "delivered", move || delivered.delivered.load(Ordering::Relaxed));
+    run.sampler().watch(Plot::SOCKETS, "connected here", move || Some(present.present.load(Ordering::Relaxed) as f64));
+    let (acks, deliveries) = (Arc::clone(crowd), Arc::clone(crowd));
+    run.sampler()
+        .watch(Plot::LATENCY, "delivery p99", move || deliveries.deliveries.lately().map(|times| times.p99_ms));
+    run.sampler().watch(Plot::LATENCY, "ack p99", move || acks.acks.lately().map(|times| times.p99_ms));
 }

@@ -4,11 +4,16 @@
 //! - [`chat`] replays a transcript and compares what every reader saw with it; [`check`] is the comparison.
 //! - [`sends`] and [`idle`] measure, over sockets of [`raw`] that cost little on this side.
 //! - [`faults`] chats while servers are killed, and checks that every promise held.
-//! - [`people`] gives the users, [`report`] and [`progress`] speak, [`probe`] and [`process`] measure the machine.
+//! - [`people`] gives the users; [`probe`], [`process`] and [`environment`] measure the machine.
+//! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`baseline`] judge the [`figures`],
+//!   [`report`] tells them. [`progress`] speaks meanwhile.
 
+mod baseline;
 mod chat;
 mod check;
+mod environment;
 mod faults;
+mod figures;
 mod idle;
 mod options;
 mod people;
@@ -17,8 +22,14 @@ mod process;
 mod progress;
 mod raw;
 mod report;
+mod run;
+mod sample;
 mod sends;
+mod threshold;
+mod timeline;
+mod times;
 mod transcript;
+mod unit;
 
 use std::process::ExitCode;
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::people::Minting;
+use crate::threshold::Threshold;
 
 #[derive(Args)]
 pub(crate) struct Common {
@@ -29,9 +30,39 @@ pub(crate) struct Common {
     /// Give up after this long
     #[arg(long, default_value = "20min", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Decides what is left to chance: the same seed makes the same choices
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// A process of the server, whose memory and processor time are sampled; may be given several times
+    #[arg(long = "pid", value_name = "PID")]
+    pub(crate) pids: Vec<u32>,
+    /// What a figure of the result must keep, as in 'p99<25ms'; may be given several times
+    #[arg(long = "threshold", value_name = "FIGURE<BOUND")]
+    pub(crate) thresholds: Vec<Threshold>,
+    /// How the result is told on stdout
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
     /// Write the result as JSON, keys as in docs/loadtest.md
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a report with plots over time: one HTML file that loads nothing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Keep the figures for a later run's --baseline
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_baseline: Option<PathBuf>,
+    /// Hold the figures against those of an earlier run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Fail if a figure is worse than in the baseline by more than this many percent
+    #[arg(long, value_name = "PERCENT", requires = "baseline", value_parser = percent)]
+    pub(crate) fail_on_regression: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
 }
 
 impl Common {
@@ -83,20 +114,36 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|e| e.to_string())
 }
 
+/// `10` or `10%`.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse::<f64>() {
+        Ok(percent) if percent >= 0.0 && percent.is_finite() => Ok(percent),
+        _ => Err("expected a number of percent, 0 or more".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        common: Common,
+    }
 
     fn common(url: &str, owned: &[&str]) -> Common {
-        Common {
-            urls: vec![url.into()],
-            token_secret: None,
-            issuer: String::new(),
-            audience: String::new(),
-            i_own_this_target: owned.iter().map(|s| (*s).to_owned()).collect(),
-            timeout: Duration::ZERO,
-            json: None,
-        }
+        let owned = owned.iter().flat_map(|host| ["--i-own-this-target", host]);
+        Cli::parse_from(["x", "--url", url].into_iter().chain(owned)).common
+    }
+
+    #[test]
+    fn a_regression_needs_a_baseline_to_be_one() {
+        let parse = |more: &[&str]| Cli::try_parse_from(["x", "--url", "u"].iter().chain(more)).is_ok();
+        assert!(parse(&["--baseline", "f", "--fail-on-regression", "10%"]));
+        assert!(!parse(&["--fail-on-regression", "10"]));
+        assert!(!parse(&["--baseline", "f", "--fail-on-regression", "-1"]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use uuid::Uuid;
 
-use crate::report::{Percentiles, Times};
+use crate::times::{Percentiles, Times};
 
 /// A thread that writes and syncs until it is stopped.
 pub(crate) struct Probe {
@@ -38,6 +38,10 @@ impl Probe {
         let (stopped, taken) = (Arc::clone(&stop), Arc::clone(&times));
         let thread = thread::spawn(move || measure(&file, &stopped, &taken));
         Ok(Self { stop, times, thread })
+    }
+
+    pub(crate) fn times(&self) -> Arc<Times> {
+        Arc::clone(&self.times)
     }
 
     pub(crate) fn stop(self) -> Percentiles {

@@ -1,25 +1,62 @@
-//! What another process uses, from /proc.
+//! What processes use, from /proc. The text is parsed by pure functions.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
 
-/// The server's processor time and memory at one moment.
-#[derive(Clone, Copy, Debug)]
+/// One process at one moment, or several together.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     pub(crate) rss_bytes: u64,
+    /// What the process is charged with when shared pages are divided among those who share them.
+    pub(crate) pss_bytes: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
 }
 
 /// Linux counts processor time in these on every machine that it runs on.
 const TICKS_PER_S: u64 = 100;
 
-pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).with_context(|| format!("--pid {pid}"));
-    let ticks = cpu_ticks(&read("stat")?).context("/proc/PID/stat")?;
-    let rss_bytes = rss(&read("status")?).context("/proc/PID/status")?;
-    Ok(Usage { cpu: Duration::from_millis(ticks * 1_000 / TICKS_PER_S), rss_bytes })
+/// Of all of these processes together; none if none is named.
+pub(crate) fn usage(pids: &[u32]) -> anyhow::Result<Option<Usage>> {
+    let mut sum: Option<Usage> = None;
+    for pid in pids {
+        let one = of(*pid).with_context(|| format!("--pid {pid}"))?;
+        let all = sum.get_or_insert_default();
+        all.cpu += one.cpu;
+        all.rss_bytes += one.rss_bytes;
+        all.pss_bytes += one.pss_bytes;
+        all.descriptors += one.descriptors;
+        all.threads += one.threads;
+    }
+    Ok(sum)
+}
+
+pub(crate) fn of(pid: u32) -> anyhow::Result<Usage> {
+    let read =
+        |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).with_context(|| format!("/proc/{pid}/{file}"));
+    let status = read("status")?;
+    let rss_bytes = kib(&status, "VmRSS:").context("/proc/PID/status without VmRSS")?;
+    // Without the right to read it (another user's process) resident memory is the next best.
+    let pss_bytes = read("smaps_rollup").ok().and_then(|rollup| kib(&rollup, "Pss:")).unwrap_or(rss_bytes);
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |fds| fds.count() as u64);
+    let threads = field(&status, "Threads:").and_then(|value| value.parse().ok()).unwrap_or(0);
+    Ok(Usage { cpu: cpu(pid)?, rss_bytes, pss_bytes, descriptors, threads })
+}
+
+/// In steps of 10 ms, threads that have ended included.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("/proc/{pid}/stat"))?;
+    let ticks = cpu_ticks(&stat).context("/proc/PID/stat")?;
+    Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_S))
+}
+
+/// How many descriptors the process may have.
+pub(crate) fn descriptor_limit(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    soft_limit(&limits, "Max open files")
 }
 
 /// User and system time. The name of the process may hold anything, so fields count from its closing bracket.
@@ -29,10 +66,17 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-fn rss(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let kib: u64 = field(text, name)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    field(limits, name)?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -43,12 +87,29 @@ mod tests {
     fn a_name_with_brackets_and_spaces_moves_nothing() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 700 50 0 0 20 0 1";
         assert_eq!(cpu_ticks(stat), Some(750));
-        assert_eq!(rss("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12 * 1024));
     }
 
     #[test]
-    fn this_process_uses_something() {
-        let usage = usage(std::process::id()).expect("ours");
-        assert!(usage.rss_bytes > 100_000);
+    fn fields_are_found_by_their_whole_name() {
+        let rollup = "559210c61000-7ffcf1403000 ---p 00000000 00:00 0  [rollup]\nRss:     1640 kB\nPss:      263 kB\nPss_Dirty:  112 kB\n";
+        assert_eq!(kib(rollup, "Pss:"), Some(263 * 1024));
+        assert_eq!(kib("Name:\tx\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12 * 1024));
+        assert_eq!(kib("Name:\tx\n", "VmRSS:"), None);
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            20000                524288               files\n\
+                      Max nice priority         unlimited            0\n";
+        assert_eq!(soft_limit(limits, "Max open files"), Some(20_000));
+        assert_eq!(soft_limit(limits, "Max nice priority"), None);
+    }
+
+    #[test]
+    fn this_process_uses_something_and_twice_named_it_uses_twice_that() {
+        let pid = std::process::id();
+        let one = of(pid).expect("ours");
+        assert!(one.rss_bytes > 100_000 && one.pss_bytes > 100_000 && one.descriptors > 2 && one.threads > 0);
+        let two = usage(&[pid, pid]).expect("ours").expect("some");
+        assert!(two.rss_bytes > one.rss_bytes * 3 / 2);
+        assert!(usage(&[]).expect("none").is_none());
+        assert!(usage(&[u32::MAX]).is_err());
     }
 }

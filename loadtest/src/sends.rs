@@ -19,7 +19,8 @@ use crate::options::{Common, duration};
 use crate::probe::Probe;
 use crate::process;
 use crate::progress::{self, Progress};
-use crate::report::write_json;
+use crate::run::Run;
+use crate::timeline::Plot;
 use load::{Load, Pacer};
 
 #[derive(clap::Args)]
@@ -30,10 +31,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 50, value_name = "N")]
     conversations: usize,
     /// Sends a second in all, or `max`
-    #[arg(long, default_value = "500", value_name = "R|max")]
+    #[arg(short, long, default_value = "500", value_name = "R|max")]
     rate: Rate,
     /// How long sends go out
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(short, long, default_value = "30s", value_parser = duration)]
     duration: Duration,
     /// Length of each body
     #[arg(long, default_value_t = 128, value_name = "N")]
@@ -44,9 +45,6 @@ pub(crate) struct Args {
     /// Sends that a sender may have open with `--rate max`
     #[arg(long, default_value_t = 16, value_name = "N")]
     window: usize,
-    /// The server's process, for its processor time and memory
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
     /// A folder on the disk that the database writes to
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     probe_dir: PathBuf,
@@ -87,8 +85,9 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     let minting = args.common.minting().context("--token-secret is needed: sends uses minted tokens")?;
     let load = Arc::new(Load::new(args.bytes, args.window));
     let mut sockets = load::prepare(&args, &minting).await?;
-    let usage = |pid: Option<u32>| pid.map(process::usage).transpose();
-    let (before, probe) = (usage(args.pid)?, Probe::start(&args.probe_dir)?);
+    let (before, probe) = (process::usage(&args.common.pids)?, Probe::start(&args.probe_dir)?);
+    let run = Run::start("sends", &args.common)?;
+    draw(&run, &load, &probe);
 
     let until = Instant::now() + args.duration;
     let mut tasks = JoinSet::new();
@@ -110,7 +109,7 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     let late = pacer.map(Pacer::run);
     watch(&load, args.duration).await;
     let acked_in_time = load.acked.load(Ordering::Relaxed);
-    let after = usage(args.pid)?;
+    let after = process::usage(&args.common.pids)?;
     let fdatasync = probe.stop();
     let pacing_late = late.and_then(|thread| thread.join().ok());
 
@@ -120,9 +119,18 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     }
     tasks.shutdown().await;
     let result = result::Summary::new(&args, &load, acked_in_time, fdatasync, before.zip(after), pacing_late);
-    result.print();
-    write_json(args.common.json.as_deref(), &result)?;
-    Ok(if result.ok { Outcome::Good } else { Outcome::Bad })
+    run.finish(&result)
+}
+
+fn draw(run: &Run, load: &Arc<Load>, probe: &Probe) {
+    let (acked, delivered) = (Arc::clone(load), Arc::clone(load));
+    run.sampler().watch_rate(Plot::RATE, "acked", move || acked.acked.load(Ordering::Relaxed));
+    run.sampler().watch_rate(Plot::RATE, "delivered", move || delivered.delivered.load(Ordering::Relaxed));
+    let (acks, deliveries, disk) = (Arc::clone(load), Arc::clone(load), probe.times());
+    run.sampler().watch(Plot::LATENCY, "ack p99", move || acks.acks.lately().map(|times| times.p99_ms));
+    run.sampler()
+        .watch(Plot::LATENCY, "delivery p99", move || deliveries.deliveries.lately().map(|times| times.p99_ms));
+    run.sampler().watch(Plot::LATENCY, "fdatasync p99", move || disk.lately().map(|times| times.p99_ms));
 }
 
 async fn watch(load: &Load, duration: Duration) {

@@ -9,13 +9,14 @@ use serde::Serialize;
 use super::reader::Readings;
 use super::stage::Stage;
 use crate::check::{Fault, Seen};
-use crate::report::{Percentiles, say};
+use crate::report::Lines;
+use crate::run;
+use crate::times::Percentiles;
 
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 pub(crate) struct Summary {
-    scenario: &'static str,
-    pub(crate) ok: bool,
+    ok: bool,
     timed_out: bool,
     rooms: usize,
     authors: usize,
@@ -88,7 +89,6 @@ impl Summary {
         let complete = stage.sent() == lines as u64 && readers_compared == readers_due;
         let ok = !timed_out && faults.none() && complaints.is_empty() && complete;
         Self {
-            scenario: "chat",
             ok,
             timed_out,
             rooms: stage.transcript.rooms.len(),
@@ -112,38 +112,52 @@ impl Summary {
             complaints,
         }
     }
+}
 
-    pub(crate) fn print(&self) {
-        say("rooms, authors", format_args!("{}, {}, each author on a socket of his own", self.rooms, self.authors));
-        say(
+impl run::Summary for Summary {
+    const SCENARIO: &'static str = "chat";
+    const MAIN: &'static str = "send_to_deliver";
+
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn verdict(&self) -> String {
+        match self.ok {
+            true => format!("every body, byte for byte, once, in order, in all {} readings", self.readers_compared),
+            false => "not what was said".to_owned(),
+        }
+    }
+
+    fn lines(&self, lines: &mut Lines) {
+        lines.say(
+            "rooms, authors",
+            format_args!("{}, {}, each author on a socket of his own", self.rooms, self.authors),
+        );
+        lines.say(
             "lines acked",
             format_args!("{} of {} in {:.1} s ({:.0}/s)", self.lines_acked, self.lines, self.send_s, self.lines_per_s),
         );
-        say(
+        lines.say(
             "deliveries",
             format_args!(
                 "{} of {} in {:.1} s ({:.0}/s)",
                 self.deliveries, self.deliveries_due, self.total_s, self.deliveries_per_s
             ),
         );
-        say("cuts, reconnects", format_args!("{}, {}", self.cuts, self.reconnects));
-        say("send to ack", self.send_to_ack.line());
-        say("send to deliver", self.send_to_deliver.line());
-        say("cut to resumed", self.cut_to_resumed.line());
+        lines.say("cuts, reconnects", format_args!("{}, {}", self.cuts, self.reconnects));
+        lines.say("send to ack", self.send_to_ack.line());
+        lines.say("send to deliver", self.send_to_deliver.line());
+        lines.say("cut to resumed", self.cut_to_resumed.line());
         let f = &self.faults;
-        say("lost, repeated, reordered", format_args!("{}, {}, {}", f.lost, f.repeated, f.reordered));
-        say("altered, foreign, extra", format_args!("{}, {}, {}", f.altered, f.foreign, f.extra));
+        lines.say("lost, repeated, reordered", format_args!("{}, {}, {}", f.lost, f.repeated, f.reordered));
+        lines.say("altered, foreign, extra", format_args!("{}, {}, {}", f.altered, f.foreign, f.extra));
         for text in self.examples.iter().chain(self.complaints.iter().take(EXAMPLES)) {
-            say("  fault", text);
+            lines.say("  fault", text);
         }
         if self.timed_out {
-            say("  timed out", "not all lines were sent");
+            lines.say("  timed out", "not all lines were sent");
         }
-        let verdict = match self.ok {
-            true => format!("every body, byte for byte, once, in order, in all {} readings", self.readers_compared),
-            false => "NOT what was said".to_owned(),
-        };
-        say("result", verdict);
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Args;
 use super::cast::{Cast, Person};
-use crate::report::Times;
+use crate::times::Times;
 use crate::transcript::Transcript;
 
 pub(crate) struct Stage {
@@ -55,7 +55,7 @@ impl Stage {
         };
         let rooms = transcript.rooms.iter().map(room).collect();
         let lines = transcript.lines() as u64;
-        let mut dice = StdRng::seed_from_u64(args.seed);
+        let mut dice = StdRng::seed_from_u64(args.common.seed);
         let mut cut_after = BTreeSet::new();
         // More cuts than lines would mean several after one line.
         while (cut_after.len() as u64) < (args.cuts as u64).min(lines) {
@@ -104,7 +104,7 @@ impl Stage {
             last_seq = stored.seq;
             let sent = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
             if self.cut_after.contains(&sent) {
-                self.cast.cut(self.args.seed.wrapping_add(sent)).await;
+                self.cast.cut(self.args.common.seed.wrapping_add(sent)).await;
             }
         }
         Ok(())

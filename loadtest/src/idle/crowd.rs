@@ -19,7 +19,7 @@ use super::Args;
 use crate::people::Minting;
 use crate::progress::Progress;
 use crate::raw::{RawSocket, Target};
-use crate::report::Times;
+use crate::times::Times;
 
 pub(crate) struct Crowd {
     pub(crate) acks: Times,

@@ -8,13 +8,14 @@ use serde::Serialize;
 use super::Args;
 use super::crowd::Crowd;
 use crate::process::Usage;
-use crate::report::{Percentiles, say};
+use crate::report::Lines;
+use crate::run;
+use crate::times::Percentiles;
 
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 pub(crate) struct Summary {
-    scenario: &'static str,
-    pub(crate) ok: bool,
+    ok: bool,
     sockets: usize,
     follow: usize,
     conversations: usize,
@@ -72,7 +73,6 @@ impl Summary {
             _ => None,
         };
         Self {
-            scenario: "idle",
             ok: crowd.settled(sent) && count(&crowd.refused) == 0 && wrong == 0 && lost == 0,
             sockets: args.sockets,
             follow: args.follow,
@@ -92,29 +92,44 @@ impl Summary {
             server,
         }
     }
+}
 
-    pub(crate) fn print(&self) {
+impl run::Summary for Summary {
+    const SCENARIO: &'static str = "idle";
+    const MAIN: &'static str = "send_to_deliver";
+
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn verdict(&self) -> String {
+        if self.ok { "every message delivered exactly" } else { "not every message was delivered exactly" }.to_owned()
+    }
+
+    fn lines(&self, lines: &mut Lines) {
         let shape = format!("each following {} of {} conversations", self.follow, self.conversations);
-        say("sockets", format_args!("{}, {shape}, connected in {:.1} s", self.sockets, self.connect_s));
-        say(
+        lines.say("sockets", format_args!("{}, {shape}, connected in {:.1} s", self.sockets, self.connect_s));
+        lines.say(
             "messages",
             format_args!("{}/s for {:.0} s: {} of {} acked", self.rate, self.duration_s, self.acked, self.sent),
         );
-        say("deliveries", format_args!("{} of {}, {} wrong", self.deliveries, self.deliveries_due, self.wrong));
-        say("send to ack", self.send_to_ack.line());
-        say("send to deliver", self.send_to_deliver.line());
+        lines.say("deliveries", format_args!("{} of {}, {} wrong", self.deliveries, self.deliveries_due, self.wrong));
+        lines.say("send to ack", self.send_to_ack.line());
+        lines.say("send to deliver", self.send_to_deliver.line());
         if let Some(server) = &self.server {
             let (before, held, after) = (server.rss_before_mib, server.rss_held_mib, server.rss_after_mib);
-            say(
+            lines.say(
                 "server RSS",
                 format_args!("{before:.1} MiB before, {held:.1} with all sockets, {after:.1} at the end"),
             );
-            say("memory a socket", format_args!("{:.0} B", server.bytes_per_socket));
-            say("server CPU", format_args!("{:.2} s, {:.1} us a delivery", server.cpu_s, server.cpu_us_per_delivery));
+            lines.say("memory a socket", format_args!("{:.0} B", server.bytes_per_socket));
+            lines.say(
+                "server CPU",
+                format_args!("{:.2} s, {:.1} us a delivery", server.cpu_s, server.cpu_us_per_delivery),
+            );
         }
         if self.sockets_lost > 0 {
-            say("sockets lost", self.sockets_lost);
+            lines.say("sockets lost", self.sockets_lost);
         }
-        say("result", if self.ok { "every message delivered exactly" } else { "NOT as it must be" });
     }
 }

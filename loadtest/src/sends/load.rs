@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Args;
 use crate::people::Minting;
 use crate::raw::{RawSocket, Target};
-use crate::report::Times;
+use crate::times::Times;
 
 /// What all sockets count together.
 pub(crate) struct Load {

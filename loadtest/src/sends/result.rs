@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::load::Load;
 use super::{Args, Rate};
 use crate::process::Usage;
-use crate::report::{Percentiles, say};
+use crate::report::Lines;
+use crate::run;
+use crate::times::Percentiles;
 
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 pub(crate) struct Summary {
-    scenario: &'static str,
-    pub(crate) ok: bool,
+    ok: bool,
     conversations: usize,
     readers: usize,
     bytes: usize,
@@ -71,7 +72,6 @@ impl Summary {
             }
         });
         Self {
-            scenario: "sends",
             ok: ended == 0 && refused.is_empty() && acked > 0 && load.settled(args.readers),
             conversations: args.conversations,
             readers: args.readers,
@@ -97,35 +97,48 @@ impl Summary {
             server,
         }
     }
+}
 
-    pub(crate) fn print(&self) {
+impl run::Summary for Summary {
+    const SCENARIO: &'static str = "sends";
+    const MAIN: &'static str = "send_to_ack";
+
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn verdict(&self) -> String {
+        if self.ok { "every send acked, every ack delivered" } else { "not every send was acked and delivered" }
+            .to_owned()
+    }
+
+    fn lines(&self, lines: &mut Lines) {
         let rate = self.rate.map_or("max".to_owned(), |rate| format!("{rate}/s"));
         let shape = format!("{} conversations, {} readers each, {} B", self.conversations, self.readers, self.bytes);
-        say("load", format_args!("{rate} for {:.0} s, {shape}", self.duration_s));
-        say("durable sends", format_args!("{} of {} acked, {:.0}/s", self.acked, self.sent, self.acked_per_s));
+        lines.say("load", format_args!("{rate} for {:.0} s, {shape}", self.duration_s));
+        lines.say("durable sends", format_args!("{} of {} acked, {:.0}/s", self.acked, self.sent, self.acked_per_s));
         for (name, count) in &self.refused {
-            say("  refused", format_args!("{name}: {count}"));
+            lines.say("  refused", format_args!("{name}: {count}"));
         }
-        say("deliveries", format_args!("{} of {}", self.delivered, self.deliveries_due));
-        say("send to ack", self.send_to_ack.line());
-        say("send to deliver", self.send_to_deliver.line());
-        say("fdatasync, same run", self.fdatasync.line());
+        lines.say("deliveries", format_args!("{} of {}", self.delivered, self.deliveries_due));
+        lines.say("send to ack", self.send_to_ack.line());
+        lines.say("send to deliver", self.send_to_deliver.line());
+        lines.say("fdatasync, same run", self.fdatasync.line());
         let (p50, p99) = (self.ack_over_fdatasync_p50, self.ack_over_fdatasync_p99);
-        say("ack / fdatasync", format_args!("p50 {p50:.2} x, p99 {p99:.2} x"));
+        lines.say("ack / fdatasync", format_args!("p50 {p50:.2} x, p99 {p99:.2} x"));
         if let Some(late) = self.pacing_late_ms {
-            say("this tool was late by", format_args!("{late:.2} ms at most (counted in the times)"));
+            lines.say("this tool was late by", format_args!("{late:.2} ms at most (counted in the times)"));
         }
         if let Some(server) = &self.server {
             let (cpu, each) = (server.cpu_s, server.cpu_us_per_send);
-            say("server CPU", format_args!("{cpu:.2} s, {each:.1} us a send"));
-            say(
+            lines.say("server CPU", format_args!("{cpu:.2} s, {each:.1} us a send"));
+            lines.say(
                 "server RSS",
                 format_args!("{:.1} MiB before, {:.1} after", server.rss_before_mib, server.rss_after_mib),
             );
         }
         if self.sockets_lost > 0 {
-            say("sockets lost", self.sockets_lost);
+            lines.say("sockets lost", self.sockets_lost);
         }
-        say("result", if self.ok { "every send acked, every ack delivered" } else { "NOT as it must be" });
     }
 }

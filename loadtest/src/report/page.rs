@@ -1,0 +1,194 @@
+//! The report as a page: one file, nothing loaded from anywhere. The verdict comes first, then how it was measured, then what.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::Report;
+use super::picture::{clock, draw};
+use crate::unit::{Unit, Written};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+pub(crate) fn html(report: &Report) -> String {
+    let mut html = String::new();
+    let title = format!("{}: {}", report.scenario, if report.ok { "passed" } else { "failed" });
+    let _ = write!(
+        html,
+        "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\n<meta name=color-scheme content=\"light dark\">\n\
+         <title>{} · bowline-loadtest</title>\n<style>{STYLE}</style>\n<main>\n",
+        escape(&title)
+    );
+    head(&mut html, report);
+    headline(&mut html, report);
+    checks(&mut html, report);
+    changes(&mut html, report);
+    plots(&mut html, report);
+    words(&mut html, report);
+    let _ = write!(html, "</main>\n<script type=application/json id=data>{}</script>\n", data(report));
+    let _ = write!(html, "<script>{SCRIPT}</script>\n</html>\n");
+    html
+}
+
+/// For HTML, in text and in quoted attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn head(html: &mut String, report: &Report) {
+    let (class, word) = if report.ok { ("good", "Passed") } else { ("bad", "Failed") };
+    let environment = &report.environment;
+    let _ = write!(
+        html,
+        "<header class={class}><p class=eyebrow>bowline-loadtest · {}</p><h1><span class=badge>{word}</span> {}</h1>\
+         <pre class=command tabindex=0><code>{}</code></pre><dl class=facts>",
+        escape(report.scenario),
+        escape(&report.verdict),
+        escape(&environment.command),
+    );
+    let load = environment.load_before.map_or("unknown".to_owned(), |load| format!("{load:.2}"));
+    for (name, value) in [
+        ("Started", environment.started.clone()),
+        ("Ran for", clock(until_s(report))),
+        (
+            "Machine",
+            format!(
+                "{} × {}, {:.1} GiB",
+                environment.processors,
+                environment.processor,
+                environment.memory_mib as f64 / 1024.0
+            ),
+        ),
+        ("System", environment.kernel.clone()),
+        ("Load before", load),
+        ("Tool", environment.tool.clone()),
+    ] {
+        let _ = write!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(&value));
+    }
+    html.push_str("</dl></header>\n");
+}
+
+/// The few figures that people look for first, of those that there are.
+fn headline(html: &mut String, report: &Report) {
+    let main = |what: &str| format!("{}.{what}", report.main);
+    let wanted = [
+        (main("p50_ms"), "median"),
+        (main("p99_ms"), "p99"),
+        (main("max_ms"), "slowest"),
+        ("deliveries".to_owned(), "deliveries"),
+        ("deliveries_per_s".to_owned(), "deliveries a second"),
+        ("acked_per_s".to_owned(), "durable sends a second"),
+        ("server.bytes_per_socket".to_owned(), "memory a socket"),
+        ("server.rss_after_mib".to_owned(), "server memory at the end"),
+        ("server.cpu_us_per_delivery".to_owned(), "server CPU a delivery"),
+        ("server.cpu_us_per_send".to_owned(), "server CPU a send"),
+    ];
+    let tiles = wanted.iter().filter_map(|(name, words)| Some((name, words, report.figures.get(name)?)));
+    html.push_str("<section class=tiles aria-label=\"The main figures\">");
+    for (name, words, value) in tiles.take(6) {
+        let about = if name.starts_with(report.main) { report.main.replace('_', " ") } else { String::new() };
+        let written = Written(value, Unit::of(name)).to_string();
+        let (number, unit) = written.split_once(' ').unwrap_or((&written, ""));
+        let _ = write!(html, "<div><b>{number}<small> {unit}</small></b><span>{} {words}</span></div>", escape(&about));
+    }
+    html.push_str("</section>\n");
+}
+
+fn checks(html: &mut String, report: &Report) {
+    if report.checks.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<section><h2>Thresholds</h2><div class=wide><table><thead><tr><th scope=col>Figure<th scope=col class=n>Measured\
+         <th scope=col class=n>Must be<th scope=col>Result</thead><tbody>",
+    );
+    for check in &report.checks {
+        let (class, word) = if check.ok { ("good", "kept") } else { ("bad", "missed") };
+        let _ = write!(
+            html,
+            "<tr><th scope=row>{}<td class=n>{}<td class=n>{}<td><span class=\"tag {class}\">{word}</span>",
+            escape(&check.figure),
+            escape(&report.observed(check)),
+            escape(&check.must),
+        );
+    }
+    html.push_str("</tbody></table></div></section>\n");
+}
+
+fn changes(html: &mut String, report: &Report) {
+    let Some(changes) = &report.changes else { return };
+    html.push_str(
+        "<section><h2>Against the baseline</h2><div class=wide><table><thead><tr><th scope=col>Figure<th scope=col class=n>Before\
+         <th scope=col class=n>This run<th scope=col>Change</thead><tbody>",
+    );
+    for change in changes {
+        let unit = Unit::of(&change.figure);
+        let class = if change.regression { "tag bad" } else { "" };
+        let _ = write!(
+            html,
+            "<tr><th scope=row>{}<td class=n>{}<td class=n>{}<td><span class=\"{class}\">{}</span>",
+            escape(&change.figure),
+            Written(change.before, unit),
+            Written(change.after, unit),
+            escape(&change.words()),
+        );
+    }
+    html.push_str("</tbody></table></div></section>\n");
+}
+
+fn plots(html: &mut String, report: &Report) {
+    let plots = report.timeline.plots();
+    if plots.is_empty() {
+        return;
+    }
+    html.push_str("<section><h2>Over time</h2>");
+    if !report.timeline.marks.is_empty() {
+        html.push_str("<ol class=marks>");
+        for mark in &report.timeline.marks {
+            let _ = write!(html, "<li><b>{}</b> {}</li>", clock(mark.at_s), escape(&mark.text));
+        }
+        html.push_str("</ol>");
+    }
+    html.push_str("<div class=plots>\n");
+    for plot in plots {
+        html.push_str(&draw(plot, &report.timeline, &report.checks, until_s(report)));
+    }
+    html.push_str("</div></section>\n");
+}
+
+fn words(html: &mut String, report: &Report) {
+    html.push_str("<section><h2>In words</h2><div class=wide><table class=words><tbody>");
+    for (what, value) in &report.lines.0 {
+        let _ = write!(html, "<tr><th scope=row>{}<td>{}", escape(what.trim()), escape(value));
+    }
+    html.push_str("</tbody></table></div></section>\n");
+}
+
+/// What the script reads out under the pointer: plots in the order of the page, each series as pairs.
+fn data(report: &Report) -> String {
+    let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
+    let plots = report.timeline.plots().into_iter().map(|plot| {
+        let series = report.timeline.series.iter().filter(|series| series.plot == plot);
+        series.map(|s| s.points.iter().map(|p| [round(p.at_s), round(p.value)]).collect::<Vec<_>>()).collect::<Vec<_>>()
+    });
+    // Within a script, `</` would end it.
+    json!(plots.collect::<Vec<_>>()).to_string().replace('<', "\\u003c")
+}
+
+fn until_s(report: &Report) -> f64 {
+    let last = report.timeline.series.iter().filter_map(|series| series.points.last());
+    last.map(|point| point.at_s).fold(0.0, f64::max)
+}
