@@ -127,11 +127,13 @@ impl Run {
 fn verdict(of_scenario: String, checks: &[Check], regressed: bool) -> String {
     let missed: Vec<&str> = checks.iter().filter(|check| !check.ok).map(|check| &*check.figure).collect();
     let mut verdict = of_scenario;
-    if !missed.is_empty() {
-        verdict += &format!("; missed: {}", missed.join(", "));
+    match &missed[..] {
+        [] => {}
+        [one] => verdict += &format!(". A threshold is missed: {one}"),
+        many => verdict += &format!(". {} of {} thresholds are missed: {}", many.len(), checks.len(), many.join(", ")),
     }
     if regressed {
-        verdict += "; worse than the baseline";
+        verdict += ". It is worse than the baseline";
     }
     verdict
 }

@@ -46,7 +46,7 @@ impl FromStr for Threshold {
         let bound: f64 = bound.parse().map_err(|_| EXPECTED)?;
         let (figure, written_unit) = (figure.trim().to_owned(), unit.trim().to_owned());
         let known = [Unit::Ms, Unit::Mib, Unit::PerSecond, Unit::Percent];
-        if figure.is_empty() || !known.iter().any(|unit| unit.from_written(&written_unit).is_some()) {
+        if figure.is_empty() || !known.iter().any(|unit| unit.scale_of(&written_unit).is_some()) {
             return Err(EXPECTED.into());
         }
         Ok(Threshold { figure, below, or_equal, bound, written_unit })
@@ -64,7 +64,7 @@ impl Threshold {
         };
         let found = figures.find(&self.figure, main);
         let unit = found.map_or(Unit::Count, |(name, _)| Unit::of(name));
-        let Some(((name, observed), scale)) = found.zip(unit.from_written(&self.written_unit)) else {
+        let Some(((name, observed), scale)) = found.zip(unit.scale_of(&self.written_unit)) else {
             let must = format!("{sign} {}{}: no such figure, or not in this unit", self.bound, self.written_unit);
             return Check { figure: self.figure.clone(), must, bound: self.bound, observed: None, ok: false };
         };

@@ -62,7 +62,7 @@ impl Unit {
     }
 
     /// How many of this unit one of the unit that is written so makes. None if they measure different things.
-    pub(crate) fn from_written(self, written: &str) -> Option<f64> {
+    pub(crate) fn scale_of(self, written: &str) -> Option<f64> {
         let (kind, scale) = match written {
             "" => return Some(1.0),
             "us" | "µs" => (Unit::Seconds, 1e-6),
@@ -154,7 +154,7 @@ mod tests {
             (Unit::Count, "%", None),
             (Unit::Ms, "fortnights", None),
         ] {
-            let got = unit.from_written(written);
+            let got = unit.scale_of(written);
             assert_eq!(got.map(|s| (s * 1e9).round()), scale.map(|s| (s * 1e9_f64).round()), "{written}");
         }
     }

@@ -124,8 +124,8 @@ impl run::Summary for Summary {
 
     fn verdict(&self) -> String {
         match self.ok {
-            true => format!("every body, byte for byte, once, in order, in all {} readings", self.readers_compared),
-            false => "not what was said".to_owned(),
+            true => format!("Every body, byte for byte, once, in order, in all {} readings", self.readers_compared),
+            false => "Not everybody saw what was said".to_owned(),
         }
     }
 

@@ -103,7 +103,7 @@ impl run::Summary for Summary {
     }
 
     fn verdict(&self) -> String {
-        if self.ok { "every message delivered exactly" } else { "not every message was delivered exactly" }.to_owned()
+        if self.ok { "Every message delivered exactly" } else { "Not every message was delivered exactly" }.to_owned()
     }
 
     fn lines(&self, lines: &mut Lines) {

@@ -192,3 +192,85 @@ fn until_s(report: &Report) -> f64 {
     let last = report.timeline.series.iter().filter_map(|series| series.points.last());
     last.map(|point| point.at_s).fold(0.0, f64::max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::environment::Environment;
+    use crate::figures::Figures;
+    use crate::report::Lines;
+    use crate::threshold::Threshold;
+    use crate::timeline::{Plot, Timeline};
+
+    /// A run in which every text tries to be markup.
+    fn report() -> Report {
+        let timeline = Timeline::new();
+        for n in 0..10 {
+            timeline.point_at(f64::from(n), Plot::LATENCY, "ack p99", 20.0 + f64::from(n));
+            timeline.point_at(f64::from(n), Plot::MEMORY, "RSS <b>", 15.0);
+            timeline.point_at(f64::from(n), Plot::MEMORY, "PSS", 12.0);
+        }
+        timeline.mark("</script><script>alert(1)</script>");
+        timeline.limit(Plot::MEMORY, "limit of the cgroup", 64.0);
+        let figures = Figures::of(&json!({"send_to_ack": {"p50_ms": 3.0, "p99_ms": 29.0}, "acked_per_s": 500.0}));
+        let before = Figures::of(&json!({"send_to_ack": {"p99_ms": 20.0}}));
+        let threshold: Threshold = "p99<25ms".parse().expect("a threshold");
+        let mut lines = Lines::default();
+        lines.say("a & b", "<i>");
+        Report {
+            scenario: "sends",
+            main: "send_to_ack",
+            ok: false,
+            verdict: "1 < 2 & \"so\"".into(),
+            lines,
+            checks: vec![threshold.check(&figures, "send_to_ack")],
+            changes: Some(Baseline::new("sends", "", &before).compare(&figures, 10.0)),
+            figures,
+            environment: Environment { command: "x --note '<img src=x>'".into(), ..Environment::look() },
+            timeline: timeline.copy(),
+        }
+    }
+
+    #[test]
+    fn no_text_becomes_markup() {
+        let html = html(&report());
+        for markup in ["<b>\"", "<i>", "<img", "alert(1)</script>", "RSS <b>"] {
+            assert!(!html.contains(markup) || markup == "<i>" && html.contains("<i></i>"), "{markup}");
+        }
+        for text in
+            ["1 &lt; 2 &amp; &quot;so&quot;", "&lt;img src=x&gt;", "a &amp; b", "RSS &lt;b&gt;", "&lt;/script&gt;"]
+        {
+            assert!(html.contains(text), "{text}");
+        }
+        assert_eq!(html.matches("</script>").count(), 2, "its own two, and no other");
+    }
+
+    #[test]
+    fn every_series_check_and_bound_is_there_and_nothing_is_loaded() {
+        let report = report();
+        let html = html(&report);
+        assert_eq!(html.matches("class=\"curve").count(), report.timeline.series.len());
+        for series in &report.timeline.series {
+            assert!(html.contains(&format!("</i>{} <b", escape(series.name))), "{}", series.name);
+        }
+        for text in [
+            "Failed",
+            "29 ms",
+            "&lt; 25 ms",
+            "missed",
+            "send_to_ack.p99 &lt; 25 ms",
+            "45 % worse",
+            "limit of the cgroup: 64",
+        ] {
+            assert!(html.contains(text), "{text}");
+        }
+        for loads in ["http://", "https://", "src=", "href=", "@import", "url("] {
+            assert!(!html.contains(loads) || loads == "src=" && html.matches("src=").count() == 1, "{loads}");
+        }
+        let data = html.split_once("id=data>").and_then(|(_, rest)| rest.split_once("</script>")).expect("data").0;
+        let data: Vec<Vec<Vec<[f64; 2]>>> = serde_json::from_str(data).expect("JSON");
+        let points: usize = data.iter().flatten().map(Vec::len).sum();
+        assert_eq!(points, 30, "every point can be read out");
+    }
+}

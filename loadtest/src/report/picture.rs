@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::page::escape;
 use crate::threshold::Check;
-use crate::timeline::{Inner, Limit, Mark, Plot, Series};
+use crate::timeline::{Inner, Limit, Mark, Plot, Point, Series};
 use crate::unit::{Unit, number};
 
 /// The picture's own coordinates; the page stretches them.
@@ -98,15 +98,7 @@ fn curves(html: &mut String, series: &[&Series], axes: &Axes, bounds: &[(String,
         );
     }
     for (n, series) in series.iter().enumerate().rev() {
-        let mut path = String::new();
-        for (at, point) in series.points.iter().enumerate() {
-            let _ =
-                write!(path, "{}{:.1} {:.1}", if at == 0 { 'M' } else { 'L' }, axes.x(point.at_s), axes.y(point.value));
-        }
-        // A single point has no length; the round end of its line shows it.
-        if series.points.len() == 1 {
-            path.push_str("h.1");
-        }
+        let path = path(&series.points, axes);
         let _ = write!(html, "<path class=\"curve c{}\" d=\"{path}\"/>", n % COLOURS);
     }
     for (_, value) in bounds {
@@ -114,6 +106,27 @@ fn curves(html: &mut String, series: &[&Series], axes: &Axes, bounds: &[(String,
         let _ = write!(html, "<path class=limit d=\"M0 {y:.1}H{WIDTH}\"/>");
     }
     html.push_str("</svg>");
+}
+
+/// A line, with a gap where for a while there was nothing to draw.
+fn path(points: &[Point], axes: &Axes) -> String {
+    let usual = points.len().checked_sub(1).map_or(0.0, |steps| {
+        let mut steps_s: Vec<f64> = points.windows(2).map(|pair| pair[1].at_s - pair[0].at_s).collect();
+        steps_s.sort_by(f64::total_cmp);
+        steps_s.get(steps / 2).copied().unwrap_or(0.0)
+    });
+    let mut path = String::new();
+    let mut before: Option<f64> = None;
+    for (n, point) in points.iter().enumerate() {
+        let apart = |a: f64, b: f64| b - a > usual * 3.5;
+        let begins = before.is_none_or(|at_s| apart(at_s, point.at_s));
+        let alone = begins && points.get(n + 1).is_none_or(|next| apart(point.at_s, next.at_s));
+        let (x, y) = (axes.x(point.at_s), axes.y(point.value));
+        // A single point has no length; the round ends of its line show it.
+        let _ = write!(path, "{}{x:.1} {y:.1}{}", if begins { 'M' } else { 'L' }, if alone { "h.1" } else { "" });
+        before = Some(point.at_s);
+    }
+    path
 }
 
 impl Axes {
@@ -181,6 +194,13 @@ mod tests {
             );
             assert!(axes.y(most) >= 0.0 && axes.y(0.0) == HEIGHT);
         }
+    }
+
+    #[test]
+    fn a_curve_has_gaps_where_there_was_nothing() {
+        let points = [0.0, 1.0, 2.0, 9.0, 20.0, 21.0].map(|at_s| Point { at_s, value: 0.0 });
+        let path = path(&points, &Axes::over(100.0, 1.0));
+        assert_eq!(path, "M0.0 300.0L10.0 300.0L20.0 300.0M90.0 300.0h.1M200.0 300.0L210.0 300.0");
     }
 
     #[test]

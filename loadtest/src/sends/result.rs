@@ -108,7 +108,7 @@ impl run::Summary for Summary {
     }
 
     fn verdict(&self) -> String {
-        if self.ok { "every send acked, every ack delivered" } else { "not every send was acked and delivered" }
+        if self.ok { "Every send acked, every ack delivered" } else { "Not every send was acked and delivered" }
             .to_owned()
     }
 
