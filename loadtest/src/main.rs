@@ -2,7 +2,9 @@
 //! what it must be.
 //!
 //! - [`chat`] replays a transcript and compares what every reader saw with it; [`check`] is the comparison.
-//! - [`sends`] and [`idle`] measure, over sockets of [`raw`] that cost little on this side.
+//! - [`sends`] measures durable sends, over sockets of [`raw`].
+//! - [`idle`], [`fanout`], [`storm`] and [`slow`] hold many sockets: a [`fleet`] of them, in a run that is a [`crowd`]'s, at
+//!   the server's [`cost`].
 //! - [`faults`] chats while servers are killed, and checks that every promise held.
 //! - [`people`] gives the users; [`probe`], [`process`] and [`environment`] measure the machine.
 //! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`baseline`] judge the [`figures`],
@@ -11,9 +13,13 @@
 mod baseline;
 mod chat;
 mod check;
+mod cost;
+mod crowd;
 mod environment;
+mod fanout;
 mod faults;
 mod figures;
+mod fleet;
 mod idle;
 mod options;
 mod people;
@@ -25,6 +31,8 @@ mod report;
 mod run;
 mod sample;
 mod sends;
+mod slow;
+mod storm;
 mod threshold;
 mod timeline;
 mod times;
@@ -53,6 +61,15 @@ enum Scenario {
     Faults(faults::Args),
     /// Many sockets that mostly wait: memory a socket, and exact delivery
     Idle(idle::Args),
+    /// One message to many readers, at a rate, of topics or of conversations
+    Fanout(fanout::Args),
+    /// Cut all sockets at once, and have all come back with what they missed
+    Storm(storm::Args),
+    /// Have a share of the readers stop reading for a while
+    Slow(slow::Args),
+    /// One of this tool's own processes, told what to do by the first one
+    #[command(hide = true, name = fleet::worker::SUBCOMMAND)]
+    Worker,
 }
 
 /// What a scenario came to.
@@ -73,6 +90,10 @@ async fn main() -> ExitCode {
         Scenario::Sends(args) => sends::run(args).await,
         Scenario::Faults(args) => faults::run(args).await,
         Scenario::Idle(args) => idle::run(args).await,
+        Scenario::Fanout(args) => fanout::run(args).await,
+        Scenario::Storm(args) => storm::run(args).await,
+        Scenario::Slow(args) => slow::run(args).await,
+        Scenario::Worker => fleet::worker::run(),
     };
     match outcome {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

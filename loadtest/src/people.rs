@@ -12,6 +12,8 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::fleet::order::Identity;
+
 /// Makes access tokens as the app's own issuer would.
 pub(crate) struct Minting {
     key: EncodingKey,
@@ -34,8 +36,14 @@ const LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
 impl Minting {
     pub(crate) fn new(secret: &str, issuer: &str, audience: &str) -> Self {
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        Self { key, issuer: issuer.to_owned(), audience: audience.to_owned(), run: Uuid::new_v4() }
+        let (issuer, audience) = (issuer.to_owned(), audience.to_owned());
+        Self::of(&Identity { secret: secret.to_owned(), issuer, audience, run: Uuid::new_v4() })
+    }
+
+    /// The same users, and tokens of theirs, wherever this is called with the same identity.
+    pub(crate) fn of(identity: &Identity) -> Self {
+        let Identity { secret, issuer, audience, run } = identity.clone();
+        Self { key: EncodingKey::from_secret(secret.as_bytes()), issuer, audience, run }
     }
 
     /// The user of this name; another one in each run, so that no run meets the conversations of the one before.

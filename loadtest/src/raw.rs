@@ -1,8 +1,6 @@
 //! Sockets that cost little on this side, for scenarios with thousands of them: protobuf alone, no reconnecting, one read
 //! buffer for all that wait, memory only while a message is partial.
 
-mod framing;
-
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -14,7 +12,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-use framing::{Inbox, Message};
+use crate::fleet::framing::{self, Inbox, Message};
 
 /// Where a raw socket connects to.
 #[derive(Clone)]
@@ -68,7 +66,7 @@ impl RawSocket {
         self.last_id += 1;
         let mut message = BytesMut::new();
         Codec::Proto.write_client(&wire::ClientFrame { id: self.last_id, kind: Some(kind) }, &mut message);
-        framing::write_binary(&message, &mut self.out);
+        framing::write_data(Codec::Proto, &message, &mut self.out);
         self.last_id
     }
 
@@ -130,9 +128,9 @@ impl RawSocket {
 
 fn deliver(message: Message<'_>, out: &mut Vec<u8>, each: &mut impl FnMut(wire::ServerFrame)) -> anyhow::Result<()> {
     match message {
-        Message::Binary(bytes) => Codec::Proto.read_server(bytes)?.into_iter().for_each(each),
+        Message::Data(bytes) => Codec::Proto.read_server(bytes)?.into_iter().for_each(each),
         Message::Ping(payload) => framing::write_pong(payload, out),
-        Message::Close(code) => bail!("closed by the server ({code})"),
+        Message::Close(code, _) => bail!("closed by the server ({code})"),
         Message::Other => {}
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! their memory cgroup, this tool, the machine, the server's own metrics, and what the scenario counts.
 
 mod cgroup;
-mod metrics;
+pub(crate) mod metrics;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -60,7 +60,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(times: &Histogram<u64>) -> Self {
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
         let ms = |q| times.value_at_quantile(q) as f64 / 1_000.0;
         Percentiles {
             count: times.len(),

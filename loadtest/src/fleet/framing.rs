@@ -1,6 +1,7 @@
 //! RFC 6455 as far as a client needs it that trusts its server. Pure.
 
 use anyhow::ensure;
+use bowline_client::protocol::Codec;
 
 /// Puts messages together from what was read.
 #[derive(Default)]
@@ -11,9 +12,10 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message<'a> {
-    Binary(&'a [u8]),
+    /// Binary or text: which of them, the codec says.
+    Data(&'a [u8]),
     Ping(&'a [u8]),
-    Close(u16),
+    Close(u16, &'a [u8]),
     Other,
 }
 
@@ -21,6 +23,16 @@ pub(crate) enum Message<'a> {
 const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Inbox {
+    /// Everything so far and these bytes: for what comes before messages do.
+    pub(crate) fn gather(&mut self, bytes: &[u8]) -> &[u8] {
+        self.partial.extend_from_slice(bytes);
+        &self.partial
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.partial = Vec::new();
+    }
+
     /// Takes what was read, and gives each message that is whole.
     pub(crate) fn take(
         &mut self,
@@ -74,16 +86,23 @@ fn first(bytes: &[u8]) -> anyhow::Result<Option<(Message<'_>, usize)>> {
     let end = header + length as usize;
     let Some(payload) = bytes.get(header..end) else { return Ok(None) };
     let message = match start & 0x0f {
-        2 => Message::Binary(payload),
-        8 => Message::Close(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))),
+        1 | 2 => Message::Data(payload),
+        8 => match payload.split_first_chunk() {
+            Some((code, reason)) => Message::Close(u16::from_be_bytes(*code), reason),
+            None => Message::Close(1005, &[]),
+        },
         9 => Message::Ping(payload),
         _ => Message::Other,
     };
     Ok(Some((message, end)))
 }
 
-pub(crate) fn write_binary(payload: &[u8], out: &mut Vec<u8>) {
-    write(2, payload, out);
+pub(crate) fn write_data(codec: Codec, payload: &[u8], out: &mut Vec<u8>) {
+    let opcode = match codec {
+        Codec::Proto => 2,
+        Codec::Json => 1,
+    };
+    write(opcode, payload, out);
 }
 
 pub(crate) fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
@@ -127,7 +146,7 @@ mod tests {
         let (mut inbox, mut got) = (Inbox::default(), Vec::new());
         for chunk in chunks {
             inbox.take(&chunk, |message| {
-                if let Message::Binary(bytes) = message {
+                if let Message::Data(bytes) = message {
                     got.push(bytes.to_vec());
                 }
                 Ok(())
@@ -164,6 +183,6 @@ mod tests {
             assert!(read([bytes.clone()]).is_err(), "{bytes:?}");
         }
         let close = served(8, &4001u16.to_be_bytes());
-        assert_eq!(first(&close).expect("valid"), Some((Message::Close(4001), 4)));
+        assert_eq!(first(&close).expect("valid"), Some((Message::Close(4001, b""), 4)));
     }
 }
