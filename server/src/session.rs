@@ -14,6 +14,7 @@ mod commands;
 mod connecting;
 mod live;
 mod replay;
+mod topics;
 
 pub use action::{Action, Ask, Credential, Outcome, Welcome, Write, WriteKind};
 
@@ -24,6 +25,7 @@ use bowline_protocol::{Close, Code, Failure, LogId, Seq, UserId};
 use crate::accounts::Identity;
 use connecting::{Connecting, New};
 use live::Live;
+pub(crate) use topics::subscribed;
 
 /// What every session of a server shares.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Context<'a> {
     pub now_ms: i64,
     /// Where this connection's cursor on a log stands, if it follows that log. To follow is to be a member.
     pub position: &'a dyn Fn(LogId) -> Option<Seq>,
+    /// Where this connection stands in a topic, if it is subscribed.
+    pub topic: &'a dyn Fn(&str) -> Option<Seq>,
 }
 
 /// The protocol's state of one connection.

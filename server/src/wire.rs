@@ -23,6 +23,7 @@ mod input;
 mod io;
 mod mask;
 mod metrics;
+mod named;
 mod read;
 mod registry;
 mod shard;

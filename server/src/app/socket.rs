@@ -10,7 +10,7 @@ use bowline_protocol::{Close, Codec, LogId, Seq};
 use crate::accounts::Identity;
 use crate::api::Place;
 use crate::dispatch::Dispatch;
-use crate::session::{Action, Context, Outcome, Rules, Session, error_frame};
+use crate::session::{Action, Context, Outcome, Rules, Session, error_frame, subscribed};
 use crate::wire::{Application, Io, Shards};
 
 /// What the handshake knew.
@@ -50,7 +50,8 @@ impl Sockets {
         let mut actions = std::mem::take(&mut self.actions);
         {
             let position = |log| io.cursor(log);
-            let cx = Context { rules: &self.rules, now_ms: now_ms(), position: &position };
+            let topic = |name: &str| io.topic(name);
+            let cx = Context { rules: &self.rules, now_ms: now_ms(), position: &position, topic: &topic };
             event(session, &cx, &mut actions);
         }
         for action in actions.drain(..) {
@@ -72,6 +73,13 @@ impl Sockets {
             Action::MarkRead { user, log, seq } => self.dispatch.mark_read(user, log, seq),
             Action::Follow(log, follow) => io.follow(log, follow),
             Action::Signal { log, frame } => self.shards.signal(log, frame),
+            Action::Subscribe { id, topic } => {
+                let seq = io.subscribe(&topic);
+                io.command_answered();
+                io.send(&subscribed(id, topic, seq));
+            }
+            Action::Unsubscribe { topic } => io.unsubscribe(&topic),
+            Action::Publish { topic, sender, body } => self.shards.publish_topic(topic, sender, body),
             Action::Authenticated(user) => {
                 io.identify(user);
                 io.set_message_bytes(usize::try_from(self.rules.limits.frame_bytes).unwrap_or(usize::MAX));

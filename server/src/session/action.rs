@@ -30,6 +30,20 @@ pub enum Action {
         log: LogId,
         frame: ServerFrame,
     },
+    /// Follow a topic; the shard knows where it stands and answers the command `id`.
+    Subscribe {
+        id: u64,
+        topic: String,
+    },
+    Unsubscribe {
+        topic: String,
+    },
+    /// Tell all who follow a topic.
+    Publish {
+        topic: String,
+        sender: UserId,
+        body: String,
+    },
     /// The peer is known: its frames may have the full length, and entries that remove this user concern it.
     Authenticated(UserId),
     /// Tell [`super::Session::drained`] when all of this connection's private frames were taken.

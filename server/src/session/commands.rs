@@ -6,7 +6,7 @@ use bowline_protocol::{Code, Failure, LogId, Seq};
 
 use super::action::{Action, Ask, Write, WriteKind};
 use super::live::Live;
-use super::{Context, early, fail, not_here, reply};
+use super::{Context, early, fail, not_here, reply, topics};
 
 pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, out: &mut Vec<Action>) {
     let user = live.user();
@@ -37,8 +37,11 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::List { limit, after } => Ask::List { id, user, limit, after },
         Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
         Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
-        Command::TopicSubscribe { .. } | Command::TopicUnsubscribe { .. } | Command::TopicPublish { .. } => {
-            return fail(id, Code::UnknownCommand, out);
+        Command::TopicSubscribe { topic } => return topics::subscribe(live, id, topic, cx, out),
+        Command::TopicUnsubscribe { topic } => return topics::unsubscribe(live, id, topic, cx, out),
+        Command::TopicPublish { topic, body } => {
+            out.push(Action::Publish { topic, sender: user, body });
+            return reply(id, Push::Done(wire::Done {}), out);
         }
     };
     out.push(Action::Ask(ask));

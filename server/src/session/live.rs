@@ -17,6 +17,8 @@ pub(super) struct Live {
     user_seq: Seq,
     /// Only while something is joined: few sessions have it at any time, and all would pay for its room.
     joining: Option<Box<Joining>>,
+    /// Topics that are subscribed.
+    pub(super) topics: u32,
     told_expiring: bool,
     last_typing_ms: i64,
     /// This client's own `session_revoke`, whose reply goes out before it closes the connection.
@@ -47,6 +49,7 @@ impl Live {
             replay: Replay::before(user_cursor),
             user_seq: 0,
             joining: None,
+            topics: 0,
             told_expiring: false,
             last_typing_ms: 0,
             revoking: None,

@@ -2,16 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bowline_protocol::wire::{self, ServerFrames};
+use bowline_protocol::wire::{self, ServerFrames, server_frame::Kind as Push};
 use bowline_protocol::{Codec, LogId};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::framing::{Opcode, entries_head, frame_header, proto_item};
-use super::header::Header;
+use super::header::{Header, Kind};
 
-/// One entry as the `entries` message that every level reader of the log gets: encoded once a codec, framed once, and
-/// shared. Protobuf is made at once, JSON when the first reader needs it.
+/// One entry as the message that every level reader of the log gets (`entries`, or the message of a topic): encoded once
+/// a codec, framed once, and shared. Protobuf is made at once, JSON when the first reader needs it.
 #[derive(Debug)]
 pub struct Entry {
     header: Header,
@@ -35,6 +35,19 @@ impl Entry {
         Arc::new(Self { header: Header::of(entry), proto: frame.into(), payload_at, item_at, json: OnceLock::new() })
     }
 
+    /// A topic's message, which nobody decodes here.
+    pub fn of_topic(message: wire::TopicMessage) -> Arc<Self> {
+        let header = Header { seq: message.seq, version: message.seq, target_seq: 0, removes: None, kind: Kind::Other };
+        let frame = wire::ServerFrame { id: None, kind: Some(Push::TopicMessage(message)) };
+        let mut payload = BytesMut::new();
+        Codec::Proto.write(&frame, &mut payload);
+        let mut frame = Vec::with_capacity(payload.len() + 4);
+        frame_header(Opcode::Binary, payload.len(), &mut frame);
+        let payload_at = frame.len() as u32;
+        frame.extend_from_slice(&payload);
+        Arc::new(Self { header, proto: frame.into(), payload_at, item_at: payload_at, json: OnceLock::new() })
+    }
+
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -47,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// For the few who must know what is in it.
+    /// For the few who must know what is in it; a topic's message is no entry.
     pub fn decode(&self) -> wire::Entry {
         decoded(&self.proto[self.item_at as usize..])
     }

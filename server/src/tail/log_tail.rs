@@ -85,6 +85,11 @@ impl Tail {
         self.len() == 0
     }
 
+    /// Everything after this seq is here.
+    pub fn begins_after(&self) -> Seq {
+        self.head - self.len() as Seq
+    }
+
     pub fn entry(&self, index: usize) -> Option<&Arc<Entry>> {
         self.hot.as_ref()?.entries.get(index).map(|(entry, _)| entry)
     }

@@ -20,6 +20,8 @@ enum Step {
     /// It is level, blocked, or waits for a page: somebody will come back to it.
     Rests,
     Moved(Moved),
+    /// Messages of a topic that the reader was too slow for.
+    Lost(u64),
     /// Entries that the reader would have seen are not kept any more.
     Trimmed {
         first_seq: Seq,
@@ -55,6 +57,7 @@ impl<A: Application> Shard<A> {
                     self.remove(key);
                     return writes;
                 }
+                Step::Lost(messages) => self.tally.lost += messages,
                 Step::Trimmed { first_seq } => self.trim(key, nth, first_seq),
                 Step::Moved(moved) => {
                     writes += 1;
@@ -167,7 +170,13 @@ fn step(socket: &mut Socket, nth: usize, topics: &mut Topics, scratch: &mut Vec<
             covered => Step::Moved(Moved { entries: 0, covered, passed: Vec::new(), removed: false }),
         },
         Plan::Need(page) => {
-            let index = followed.topic;
+            let (index, begins_after) = (followed.topic, topic.tail.begins_after());
+            if topics.name(index).is_some() {
+                // What is not in memory is nowhere: the next seq tells.
+                let lost = begins_after - followed.cursor.seq();
+                let _ = followed.cursor.advance(begins_after);
+                return Step::Lost(lost);
+            }
             topics.need(index, page);
             Step::Rests
         }

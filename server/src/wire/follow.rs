@@ -2,10 +2,11 @@
 
 use bowline_protocol::LogId;
 
-use crate::tail::Cursor;
+use crate::tail::{Cursor, Spans};
 
 use super::application::Application;
 use super::io::Follow;
+use super::named::Subscription;
 use super::shard::Shard;
 use super::slab::Key;
 use super::slot::{Flag, Followed};
@@ -19,15 +20,32 @@ impl<A: Application> Shard<A> {
             return;
         }
         let topic = self.topic(log, &follow);
+        let cursor = Cursor::new(follow.from, follow.as_of_seq, follow.spans, follow.announce);
+        self.enter(key, topic, cursor, follow.watch);
+    }
+
+    /// A socket follows a topic, in which its subscription was entered already.
+    pub(super) fn subscribe(&mut self, key: Key, subscription: Subscription) {
+        let Subscription { name, log, seq } = subscription;
+        if self.slots.get(key).is_none_or(|slot| slot.socket.has(Flag::Closing)) {
+            return self.registry.named.leave(&name, self.index);
+        }
+        let topic = self.topics.find(log).unwrap_or_else(|| {
+            self.counts.logs.inc();
+            self.topics.insert_named(log, seq, name)
+        });
+        self.enter(key, topic, Cursor::new(seq, seq, Spans::whole(), false), false);
+    }
+
+    fn enter(&mut self, key: Key, topic: Key, cursor: Cursor, watch: bool) {
         let (Some(slot), Some(topic_state)) = (self.slots.get_mut(key), self.topics.get_mut(topic)) else { return };
         let socket = &mut slot.socket;
         let nth = socket.follows.len();
         let place = topic_state.add(Follower { slot: key.index, nth: nth as u32 });
-        let cursor = Cursor::new(follow.from, follow.as_of_seq, follow.spans, follow.announce);
         if nth == socket.follows.capacity() {
             socket.follows.reserve_exact(1 + nth / 4);
         }
-        socket.follows.push(Followed::new(cursor, topic.index, place, follow.watch));
+        socket.follows.push(Followed::new(cursor, topic.index, place, watch));
         socket.set(Flag::Lags);
         self.queue(key);
     }
@@ -60,11 +78,17 @@ impl<A: Application> Shard<A> {
             topic.followers[place as usize].nth = nth as u32;
         }
         let Some(topic_key) = self.topics.key_at(left.topic) else { return };
+        let name = self.topics.name(left.topic);
+        if let Some(name) = name {
+            self.registry.named.leave(name, self.index);
+        }
+        let stored = name.is_none();
         let Some(topic) = self.topics.get_mut(topic_key) else { return };
         let moved = topic.take_out(left.place());
         if topic.followers.is_empty() {
-            let log = topic.log;
-            self.registry.unfollow(log, self.index);
+            if stored {
+                self.registry.unfollow(topic.log, self.index);
+            }
             self.topics.remove(topic_key);
             self.counts.logs.dec();
         } else if let Some(Follower { slot, nth }) = moved

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bowline_protocol::wire::{self, ServerFrame};
-use bowline_protocol::{Codec, LogId, Seq};
+use bowline_protocol::wire::{self, ServerFrame, TopicMessage};
+use bowline_protocol::{Codec, LogId, Seq, UserId};
 use bytes::Bytes;
 use mio::{Poll, Waker};
 use socket2::{SockRef, TcpKeepalive};
@@ -151,6 +151,18 @@ impl<A: Application> Shards<A> {
         for shard in shards.iter() {
             self.inner.inboxes[shard].publish(log, &entries);
         }
+    }
+
+    /// A message for who subscribes to a topic on this node; for nobody it is not even made.
+    pub fn publish_topic(&self, topic: String, sender: UserId, body: String) {
+        let registry = &self.inner.registry;
+        let message = |seq| TopicMessage { topic: topic.clone(), seq, sender_id: sender.to_wire(), body };
+        registry.named.publish(&topic, |log, seq, shards| {
+            let entry = Entry::of_topic(message(seq));
+            for shard in shards.iter() {
+                self.inner.inboxes[shard].publish(log, std::slice::from_ref(&entry));
+            }
+        });
     }
 
     /// The log has reached `seq`, whatever is in it. Brings nothing to who knows.

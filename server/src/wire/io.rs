@@ -10,6 +10,8 @@ use bytes::BytesMut;
 use crate::tail::{Opcode, Spans, frame_header};
 
 use super::inbox::Address;
+use super::named::Subscription;
+use super::registry::Registry;
 use super::slab::Key;
 use super::slot::{Flag, Socket};
 use super::topic::Topics;
@@ -37,6 +39,7 @@ pub struct Io<'a> {
     pub(super) address: Address,
     pub(super) socket: &'a mut Socket,
     pub(super) topics: &'a Topics,
+    pub(super) registry: &'a Registry,
     pub(super) out: &'a mut Out,
     pub(super) orders: &'a mut VecDeque<(Key, Order)>,
 }
@@ -52,6 +55,7 @@ pub(super) struct Out {
 pub(super) enum Order {
     Follow(LogId, Follow),
     Unfollow(LogId),
+    Subscribe(Subscription),
     Close(Close),
 }
 
@@ -87,6 +91,36 @@ impl Io<'_> {
 
     pub fn unfollow(&mut self, log: LogId) {
         self.order(Order::Unfollow(log));
+    }
+
+    /// Follows a topic, if it is not followed already; returns how far this socket has got in it. What is sent from here
+    /// on has higher seqs.
+    pub fn subscribe(&mut self, topic: &str) -> Seq {
+        if let Some(seq) = self.topic(topic) {
+            return seq;
+        }
+        let subscription = self.registry.named.enter(topic, self.address.shard);
+        let seq = subscription.seq;
+        self.order(Order::Subscribe(subscription));
+        seq
+    }
+
+    pub fn unsubscribe(&mut self, topic: &str) {
+        if let Some(log) = self.registry.named.log(topic) {
+            self.unfollow(log);
+        }
+    }
+
+    /// How far this socket has got in a topic that it follows. What was ordered in this call counts.
+    pub fn topic(&self, topic: &str) -> Option<Seq> {
+        let log = self.registry.named.log(topic)?;
+        let ordered = self.orders.iter().rev().filter(|(key, _)| *key == self.address.key);
+        let mut ordered = ordered.filter_map(|(_, order)| match order {
+            Order::Subscribe(subscription) if subscription.log == log => Some(Some(subscription.seq)),
+            Order::Unfollow(unfollowed) if *unfollowed == log => Some(None),
+            _ => None,
+        });
+        ordered.next().unwrap_or_else(|| self.cursor(log))
     }
 
     /// How far this socket has got in a log that it follows.

@@ -16,6 +16,7 @@ pub(super) struct Counts {
     pub pages: Counter,
     pub refused: Counter,
     pub stalled: Counter,
+    pub lost: Counter,
 }
 
 /// Counted without sharing while a turn of a shard lasts.
@@ -26,6 +27,7 @@ pub(super) struct Tally {
     pub short_writes: u64,
     pub pages: u64,
     pub stalled: u64,
+    pub lost: u64,
 }
 
 impl Counts {
@@ -42,17 +44,19 @@ impl Counts {
             pages: counter("pages_read", "Pages of the stored log that came for replays"),
             refused: counter("sockets_refused", "Connections refused because a shard had too many new ones"),
             stalled: counter("sockets_stalled", "Connections closed because nothing came or was taken"),
+            lost: counter("topic_messages_lost", "Messages of topics that a connection was too slow for"),
         }
     }
 
     pub(super) fn add(&self, tally: &mut Tally) {
-        let Tally { messages, deliveries, short_writes, pages, stalled } = std::mem::take(tally);
+        let Tally { messages, deliveries, short_writes, pages, stalled, lost } = std::mem::take(tally);
         for (counter, n) in [
             (&self.messages, messages),
             (&self.deliveries, deliveries),
             (&self.short_writes, short_writes),
             (&self.pages, pages),
             (&self.stalled, stalled),
+            (&self.lost, lost),
         ] {
             if n > 0 {
                 counter.inc_by(n);

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bowline_protocol::{LogId, Seq};
 use dashmap::DashMap;
 
+use super::named::Named;
+
 /// What a publisher asks before it encodes anything.
 ///
 /// A reader's place is read from the database before its shard follows the log, and entries may be published in between.
@@ -17,6 +19,7 @@ pub(super) struct Registry {
     /// A bit a shard.
     followers: DashMap<LogId, u64>,
     recent: Mutex<Recent>,
+    pub named: Named,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,7 @@ const MAX_RECENT: usize = 65_536;
 impl Registry {
     pub(super) fn new(now: Instant) -> Self {
         let recent = Recent { newer: HashMap::new(), older: HashMap::new(), newer_since: now, older_since: now };
-        Self { followers: DashMap::new(), recent: Mutex::new(recent) }
+        Self { followers: DashMap::new(), recent: Mutex::new(recent), named: Named::default() }
     }
 
     /// The log has reached `seq`; returns the shards that follow it.
@@ -94,6 +97,12 @@ impl Shards {
 
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
         (0..u64::BITS as usize).filter(move |shard| self.0 & 1 << shard != 0)
+    }
+}
+
+impl FromIterator<usize> for Shards {
+    fn from_iter<I: IntoIterator<Item = usize>>(shards: I) -> Self {
+        Self(shards.into_iter().fold(0, |bits, shard| bits | 1 << shard))
     }
 }
 

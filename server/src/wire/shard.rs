@@ -182,6 +182,7 @@ impl<A: Application> Shard<A> {
             address: Address { shard: self.index, key },
             socket: &mut slot.socket,
             topics: &self.topics,
+            registry: &self.registry,
             out: &mut self.out,
             orders: &mut self.orders,
         };
@@ -199,6 +200,7 @@ impl<A: Application> Shard<A> {
             address: Address { shard: self.index, key },
             socket: &mut slot.socket,
             topics: &self.topics,
+            registry: &self.registry,
             out: &mut self.out,
             orders: &mut self.orders,
         };
@@ -213,6 +215,7 @@ impl<A: Application> Shard<A> {
             match order {
                 Order::Follow(log, follow) => self.follow(key, log, follow),
                 Order::Unfollow(log) => self.unfollow(key, log),
+                Order::Subscribe(subscription) => self.subscribe(key, subscription),
                 Order::Close(close) => self.close(key, Ending::Ours(close)),
             }
         }

@@ -39,6 +39,8 @@ pub(super) struct Follower {
 pub(super) struct Topics {
     topics: Slab<Topic>,
     by_log: HashMap<LogId, u32>,
+    /// The names of those that are in no store.
+    named: HashMap<u32, Arc<str>>,
     pub budget: Budget,
     /// Work that waits: logs with news, signals. Taken in turn.
     pub runs: VecDeque<Run>,
@@ -63,6 +65,7 @@ impl Topics {
         Self {
             topics: Slab::new(),
             by_log: HashMap::new(),
+            named: HashMap::new(),
             budget: Budget::new(tail_bytes),
             runs: VecDeque::new(),
             asks: Vec::new(),
@@ -107,9 +110,22 @@ impl Topics {
         key
     }
 
+    /// A topic of the contract.
+    pub(super) fn insert_named(&mut self, log: LogId, head: Seq, name: Arc<str>) -> Key {
+        let key = self.insert(log, head);
+        self.named.insert(key.index, name);
+        key
+    }
+
+    /// The name of a topic whose messages are in no store.
+    pub(super) fn name(&self, index: u32) -> Option<&Arc<str>> {
+        self.named.get(&index)
+    }
+
     /// Forgets a log that nobody follows here.
     pub(super) fn remove(&mut self, key: Key) {
         if let Some(mut topic) = self.topics.remove(key) {
+            self.named.remove(&key.index);
             topic.tail.clear(&mut self.budget);
             self.by_log.remove(&topic.log);
         }
