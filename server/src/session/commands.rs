@@ -31,7 +31,9 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
             live.begin_revoking(id);
             return write(live, id, WriteKind::Revoke { client_id, session }, out);
         }
-        Command::Open { .. } if !live.replay.follows() => return fail(id, Code::OutOfOrder, out),
+        Command::Open { .. } | Command::TopicSubscribe { .. } if !live.replay.follows() => {
+            return fail(id, Code::OutOfOrder, out);
+        }
         Command::Open { log, after_seq } => Ask::AttachOne { id: Some(id), user, log, after_seq },
         Command::Sessions => Ask::Sessions { id, identity: live.identity.clone() },
         Command::List { limit, after } => Ask::List { id, user, limit, after },

@@ -13,6 +13,7 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use crate::peer::{Peer, attached, attachment, connect, cursor, identity, resume};
+use crate::topics::{publish, subscribe, unsubscribe};
 
 /// What happens next; where there is nothing of the kind to happen, nothing does.
 #[derive(Clone, Debug)]
@@ -49,6 +50,9 @@ enum Command {
     List,
     MarkRead { log: u8, seq: Seq },
     Typing { log: u8 },
+    Subscribe { topic: u8 },
+    Unsubscribe { topic: u8 },
+    Publish { topic: u8 },
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +75,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Command::List),
         1 => (0..4u8, 0..20u64).prop_map(|(log, seq)| Command::MarkRead { log, seq }),
         1 => (0..4u8).prop_map(|log| Command::Typing { log }),
+        2 => (0..4u8).prop_map(|topic| Command::Subscribe { topic }),
+        1 => (0..4u8).prop_map(|topic| Command::Unsubscribe { topic }),
+        1 => (0..4u8).prop_map(|topic| Command::Publish { topic }),
     ];
     let fail = prop::sample::select(vec![Code::Unavailable, Code::Overloaded, Code::Revoked, Code::NotFound]);
     let answer = prop_oneof![
@@ -110,8 +117,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut peer = Peer::new();
+        peer.rules.limits.topics = 2;
         Self {
-            peer: Peer::new(),
+            peer,
             open: Vec::new(),
             unanswered: BTreeSet::new(),
             connected: false,
@@ -177,6 +186,13 @@ impl World {
                 self.open.push(Open::Write(write));
             }
             Action::Follow(..) | Action::MarkRead { .. } | Action::Signal { .. } => assert!(self.resumed),
+            Action::Subscribe { id, .. } => {
+                assert!(self.resumed, "before the last resume");
+                assert!(self.peer.topics.len() as u64 <= self.peer.rules.limits.topics, "over the limit");
+                assert!(self.unanswered.remove(&id), "a second reply to {id}");
+            }
+            Action::Unsubscribe { .. } => assert!(self.resumed),
+            Action::Publish { sender, .. } => assert_eq!(sender, self.peer.identity.user),
             Action::WhenDrained => self.when_drained = true,
             Action::Close(_) => self.ended = true,
         }
@@ -253,6 +269,9 @@ fn kind(command: Command) -> Kind {
         }
         Command::List => Kind::ConversationList(wire::ConversationList::default()),
         Command::MarkRead { log: n, seq } => Kind::MarkRead(wire::MarkRead { log_id: log(n).to_wire(), seq }),
+        Command::Subscribe { topic } => subscribe(&topic.to_string()),
+        Command::Unsubscribe { topic } => unsubscribe(&topic.to_string()),
+        Command::Publish { topic } => publish(&topic.to_string(), "hello"),
         Command::Typing { log: n } => Kind::Typing(wire::SetTyping { log_id: log(n).to_wire() }),
     }
 }

@@ -8,3 +8,4 @@ mod arbitrary;
 mod connecting;
 mod living;
 mod resuming;
+mod topics;

@@ -17,6 +17,7 @@ pub(crate) struct Peer {
     pub(crate) now_ms: i64,
     /// Where the cursors of this connection stand.
     pub(crate) positions: HashMap<LogId, Seq>,
+    pub(crate) topics: HashMap<String, Seq>,
     /// Who the token is for.
     pub(crate) identity: Identity,
     next_id: u64,
@@ -35,6 +36,7 @@ impl Peer {
             rules: Rules::default(),
             now_ms: START_MS,
             positions: HashMap::new(),
+            topics: HashMap::new(),
             identity,
             next_id: 1,
         }
@@ -114,11 +116,15 @@ impl Peer {
     pub(crate) fn event(&mut self, event: impl FnOnce(&mut Session, &Context<'_>, &mut Vec<Action>)) -> Vec<Action> {
         let mut out = Vec::new();
         let position = |log| self.positions.get(&log).copied();
-        let cx = Context { rules: &self.rules, now_ms: self.now_ms, position: &position };
+        let topic = |name: &str| self.topics.get(name).copied();
+        let cx = Context { rules: &self.rules, now_ms: self.now_ms, position: &position, topic: &topic };
         event(&mut self.session, &cx, &mut out);
         for action in &out {
-            if let Action::Follow(log, follow) = action {
-                self.positions.insert(*log, follow.from);
+            match action {
+                Action::Follow(log, follow) => drop(self.positions.insert(*log, follow.from)),
+                Action::Subscribe { topic, .. } => drop(self.topics.entry(topic.clone()).or_insert(0)),
+                Action::Unsubscribe { topic } => drop(self.topics.remove(topic)),
+                _ => {}
             }
         }
         out

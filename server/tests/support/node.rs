@@ -82,8 +82,20 @@ impl Node {
         self.log.append(log, entry(wire::entry::Content::Message(message)))
     }
 
+    /// A metric as it is now.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("bowline_{name} ")));
+        line.unwrap_or_else(|| panic!("no metric {name}:\n{text}")).parse().expect("a number")
+    }
+
     pub fn fail_reads(&self, n: usize) {
         self.source.failures.store(n, Ordering::SeqCst);
+    }
+
+    /// Statements that read any log.
+    pub fn all_reads(&self) -> usize {
+        self.source.reads.lock().expect("not poisoned").values().sum()
     }
 
     /// Statements that read a log.
@@ -182,6 +194,23 @@ impl App {
                 io.follow(log(), follow);
             }
             "!unfollow" => io.unfollow(log()),
+            // Each is answered with where the socket stands in the topic then.
+            "!subscribe" | "!unsubscribe" | "!again" | "!topic" => {
+                let topic = words[1];
+                match words[0] {
+                    "!subscribe" => drop(io.subscribe(topic)),
+                    "!unsubscribe" => io.unsubscribe(topic),
+                    "!again" => {
+                        io.unsubscribe(topic);
+                        io.subscribe(topic);
+                        io.unsubscribe(topic);
+                        io.subscribe(topic);
+                    }
+                    _ => {}
+                }
+                let seq = io.topic(topic);
+                io.send(&notice(format!("{seq:?}")));
+            }
             "!cursor" => {
                 let seq = io.cursor(log());
                 io.send(&notice(format!("{seq:?}")));
