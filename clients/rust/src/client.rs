@@ -300,6 +300,27 @@ impl Client {
         self.tell(Command::Typing { log }).await
     }
 
+    /// Subscribes to a topic, a name that the app defines; returns the seq after which its messages come, as
+    /// [`Event::Published`]. Holds until [`Client::unsubscribe`]: on a new connection the client subscribes again by itself,
+    /// and [`Event::Subscribed`] tells so.
+    pub async fn subscribe(&self, topic: &str) -> Result<Seq, Error> {
+        match self.ask(Ask::TopicSubscribe(wire::TopicSubscribe { topic: topic.into() })).await? {
+            Reply::TopicSubscribed(subscribed) => Ok(subscribed.seq),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    pub async fn unsubscribe(&self, topic: &str) -> Result<(), Error> {
+        self.ask(Ask::TopicUnsubscribe(wire::TopicUnsubscribe { topic: topic.into() })).await.map(drop)
+    }
+
+    /// Publishes to who is subscribed now, at most once: [`Error::Disconnected`] leaves open whether it was. Messages of
+    /// one topic go out in the order of these calls. Ok says that the server has taken it, not that anybody got it.
+    pub async fn publish(&self, topic: &str, body: impl Into<String>) -> Result<(), Error> {
+        let publish = wire::TopicPublish { topic: topic.into(), body: body.into() };
+        self.ask(Ask::TopicPublish(publish)).await.map(drop)
+    }
+
     /// Breaks the TCP connection, as a network does: for trying out what follows. The client comes back by itself.
     pub async fn cut(&self) -> Result<(), Error> {
         self.tell(Command::Cut).await

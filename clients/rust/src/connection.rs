@@ -6,6 +6,7 @@
 mod reads;
 mod session;
 mod socket;
+mod topics;
 mod work;
 
 use std::collections::VecDeque;

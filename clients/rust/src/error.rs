@@ -11,6 +11,9 @@ pub enum Error {
     /// Not answered within the command's time. A durable command may be stored all the same.
     #[error("not answered in time")]
     TimedOut,
+    /// The connection ended before the answer. It may have been published all the same, and is not published again.
+    #[error("the connection ended before the answer")]
+    Disconnected,
     /// As many commands as this client keeps are waiting already; nothing was sent.
     #[error("too many commands are waiting")]
     Busy,

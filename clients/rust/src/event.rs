@@ -24,6 +24,13 @@ pub enum Event {
     Receipt { log: LogId, user: UserId, seq: Seq, message_no: u64 },
     /// Ends by itself after 3 s.
     Typing { log: LogId, user: UserId },
+    /// This client is subscribed to a topic: at first, or again on a new connection. Seqs count from here, and may have
+    /// begun anew; what was published in between is lost.
+    Subscribed { topic: String, seq: Seq },
+    /// A message of a topic. `missed` were dropped right before it, because this client did not take them in time.
+    Published { topic: String, seq: Seq, missed: u64, sender: UserId, body: String },
+    /// The server refused to subscribe this client to the topic again after a reconnect.
+    Unsubscribed { topic: String, failure: Failure },
     /// Too much was missed to be replayed: (after_seq, head] was skipped. `open` or `history` brings it.
     Gap { log: LogId, after_seq: Seq, head: Seq },
     /// Entries before `first_seq` are no longer kept.

@@ -10,7 +10,9 @@
 //!
 //! What always holds: an entry is given out once, in the order of its log, from the position on where the client began,
 //! over any number of connections; what breaks that is an event of its own ([`Event::Gap`], [`Event::Trimmed`],
-//! [`Event::Reset`]). A message that [`Client::send`] has taken is sent until the server has stored or refused it.
+//! [`Event::Reset`]). A message that [`Client::send`] has taken is sent until the server has stored or refused it. Topics
+//! promise less: what is published comes at most once, and what was missed is counted ([`Event::Published`]) or lies
+//! between two connections ([`Event::Subscribed`]).
 
 pub mod accounts;
 pub mod backoff;

@@ -229,6 +229,7 @@ impl Connection {
             Answer::Settled { log, client_id, outcome } => self.settle(log, client_id, outcome).await,
             Answer::Moved { log, accepted } => self.state.opened(log, accepted)?,
             Answer::Created { log, seq } => self.state.created(log, seq),
+            Answer::Tell(event) => self.pending.push_back(event),
             Answer::RenewToken => self.renew(live),
             Answer::RenewLater(asked) => self.renew_later(live, asked),
         }
@@ -276,6 +277,7 @@ impl Connection {
             Reply::Drain(drain) => {
                 live.drain_at = Some(Instant::now() + Duration::from_millis(drain.reconnect_after_ms));
             }
+            Reply::TopicMessage(message) => self.pending.extend(self.work.topic_message(message)),
             // About the connection as a whole, or a frame that could not be read; if it is the end, a close follows.
             Reply::Error(error) => tracing::warn!(code = error.code, error.message, "the server complains"),
             push => {

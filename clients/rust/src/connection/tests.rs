@@ -1,6 +1,7 @@
 //! The connection against a scripted server: what it does when things break.
 
 mod server;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -12,9 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::reads::Reads;
+use super::topics::Topics;
 use crate::Error;
 use crate::backoff::Backoff;
 use crate::error::failure;
+use crate::event::Event;
 use crate::lanes::{Lanes, Verdict, waiting};
 
 /// Commands that wait for their turn, over those that are open; beyond it a caller is told that the client is busy.
@@ -37,6 +39,7 @@ enum Open {
     Quiet,
     Send(LogId),
     Move { log: LogId, call: Option<Call> },
+    Subscribe(String),
     Call(Call),
 }
 
@@ -60,6 +63,8 @@ pub(crate) enum Answer {
         log: LogId,
         seq: Seq,
     },
+    /// Something happened that the app is to hear of.
+    Tell(Event),
     RenewToken,
     /// The server can't take the new token now.
     RenewLater(Option<Duration>),
@@ -78,6 +83,7 @@ pub(crate) struct Work {
     senders: HashMap<ClientId, oneshot::Sender<Result<wire::Stored, Error>>>,
     reads: Reads,
     typing: VecDeque<LogId>,
+    topics: Topics,
 }
 
 impl Work {
@@ -93,6 +99,7 @@ impl Work {
             senders: HashMap::new(),
             reads: Reads::default(),
             typing: VecDeque::new(),
+            topics: Topics::default(),
         }
     }
 
@@ -163,6 +170,10 @@ impl Work {
             let kind = Ask::ConversationOpen(wire::ConversationOpen { log_id: log.to_wire(), after_seq });
             return Some(self.issue(kind, Open::Move { log, call }));
         }
+        if let Some(topic) = self.topics.next() {
+            let kind = Ask::TopicSubscribe(wire::TopicSubscribe { topic: topic.clone() });
+            return Some(self.issue(kind, Open::Subscribe(topic)));
+        }
         if let Some(call) = self.calls.pop_front() {
             return Some(self.issue(call.kind.clone(), Open::Call(call)));
         }
@@ -199,9 +210,20 @@ impl Work {
                 }
                 Answer::Moved { log, accepted }
             }
+            (Open::Subscribe(_), Ok(Reply::TopicSubscribed(subscribed))) => {
+                Answer::Tell(self.topics.subscribed(subscribed))
+            }
+            (Open::Subscribe(topic), Err(failure)) => {
+                self.topics.ended(&topic);
+                Answer::Tell(Event::Unsubscribed { topic, failure })
+            }
             (Open::Call(call), reply) => self.called(call, reply, now),
             _ => Answer::Nothing,
         }
+    }
+
+    pub(crate) fn topic_message(&mut self, message: wire::TopicMessage) -> Option<Event> {
+        self.topics.message(message)
     }
 
     /// Takes up what may be tried again, and drops what nobody waits for any more.
@@ -225,6 +247,10 @@ impl Work {
         again.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
         for (_, open) in again {
             match open {
+                // Twice would be twice.
+                Open::Call(call) if matches!(call.kind, Ask::TopicPublish(_)) => {
+                    let _ = call.reply.send(Err(Error::Disconnected));
+                }
                 Open::Call(call) => self.calls.push_front(call),
                 Open::Move { call: Some(call), .. } => drop(call.reply.send(Ok(Reply::Done(wire::Done {})))),
                 _ => {}
@@ -236,6 +262,7 @@ impl Work {
         self.typing.clear();
         self.lanes.disconnected();
         self.reads.disconnected();
+        self.topics.disconnected();
     }
 
     fn issue(&mut self, kind: Ask, open: Open) -> wire::ClientFrame {
@@ -258,15 +285,27 @@ impl Work {
         Answer::Settled { log, client_id, outcome }
     }
 
+    /// What the success of a call means beyond its caller.
+    fn answer(&mut self, kind: &Ask, reply: &Reply) -> Answer {
+        match (kind, reply) {
+            (_, Reply::Conversation(c)) => {
+                LogId::from_wire(&c.log_id).map_or(Answer::Nothing, |log| Answer::Created { log, seq: c.seq })
+            }
+            (_, Reply::TopicSubscribed(subscribed)) => Answer::Tell(self.topics.subscribed(subscribed.clone())),
+            (Ask::TopicUnsubscribe(ended), _) => {
+                self.topics.ended(&ended.topic);
+                Answer::Nothing
+            }
+            _ => Answer::Nothing,
+        }
+    }
+
     fn called(&mut self, mut call: Call, reply: Result<Reply, Failure>, now: Instant) -> Answer {
         let failure = match reply {
             Ok(reply) => {
-                let created = match &reply {
-                    Reply::Conversation(c) => LogId::from_wire(&c.log_id).map(|log| (log, c.seq)),
-                    _ => None,
-                };
+                let answer = self.answer(&call.kind, &reply);
                 let _ = call.reply.send(Ok(reply));
-                return created.map_or(Answer::Nothing, |(log, seq)| Answer::Created { log, seq });
+                return answer;
             }
             Err(failure) => failure,
         };
