@@ -5,7 +5,8 @@
 //! here is pure: no sockets, no clocks, no domain; a [`PageSource`] is how stored entries come in.
 //!
 //! Must always hold:
-//! - Memory is never the truth. An entry that is lost, repeated or out of order on the way here costs a page read, no more.
+//! - Memory is never the truth of what is stored. An entry that is lost, repeated or out of order on the way here costs a
+//!   page read, no more. (A topic's message is stored nowhere, and its loss shows in the seq.)
 //! - What a tail or page says of a message is no older than the newest fact that this node knows of.
 //! - A cursor only moves forward, over ranges that were covered.
 

@@ -3,6 +3,9 @@
 //! A shard is one OS thread with its own readiness loop. It knows frames and places in logs, not what is in them: what a
 //! socket is for is an [`Application`] that it calls. There is no task, no channel, no timer and no message queue a socket.
 //!
+//! A topic of the contract is here a log that is in no store: found by name (`named`), on the same path otherwise. A cursor
+//! that finds nothing in memory goes on with what is there, where one of a stored log reads a page.
+//!
 //! May touch `tail`. Must always hold:
 //! - A socket that can take no more costs its slot and the one frame that was cut, nothing else.
 //! - A message of a shared log is written whole before anything else goes to that socket.

@@ -37,7 +37,8 @@ pub struct Config {
     pub unsent_max_bytes: usize,
     /// Private frames made in one turn of a shard; outcomes beyond it wait for the next turn.
     pub turn_private_bytes: usize,
-    /// Published entries that wait for a shard; beyond it only the logs' heads are kept, and pages are read.
+    /// Published entries that wait for a shard, together no more than `tail_bytes`; beyond it only the logs' heads are kept,
+    /// and pages are read.
     pub inbox_entries: usize,
     /// New sockets that wait for a shard; beyond it they are refused.
     pub inbox_sockets: usize,

@@ -76,7 +76,7 @@ impl<A: Application> Shards<A> {
         let mut inboxes = Vec::new();
         for poll in &polls {
             let waker = Waker::new(poll.registry(), WAKE)?;
-            inboxes.push(Arc::new(Inbox::new(waker, config.inbox_sockets, config.inbox_entries)));
+            inboxes.push(Arc::new(Inbox::new(waker, &config)));
         }
         let (asks, asked) = mpsc::unbounded_channel();
         runtime.spawn(fetch::serve(source, asked, inboxes.clone(), config.page_reads));

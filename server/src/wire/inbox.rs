@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::tail::{Entry, Page, Signal};
 
+use super::config::Config;
 use super::slab::Key;
 
 /// A socket, wherever it is; names nothing once the socket has closed.
@@ -23,8 +24,8 @@ pub struct Address {
 
 /// Mail for one shard. It wakes the shard only if that sleeps.
 ///
-/// Bounds: sockets and entries have a number each (a socket over it is given back, of an entry over it the log's head is
-/// kept, from which the shard reads pages); outcomes are bounded by open commands, pages by what the shard asked for;
+/// Bounds: sockets have a number (one over it is given back), entries a number and a size (of one over it the log's head is
+/// kept, from which the shard reads pages, or knows what of a topic was lost); outcomes are bounded by open commands, pages by what the shard asked for;
 /// signals over the bound are dropped, as they may be.
 #[derive(Debug)]
 pub(super) struct Inbox<T, D> {
@@ -32,6 +33,7 @@ pub(super) struct Inbox<T, D> {
     waker: Waker,
     max_sockets: usize,
     max_entries: usize,
+    max_entry_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ struct State<T, D> {
 pub(super) struct Mail<T, D> {
     pub sockets: Vec<Adopted<T>>,
     pub entries: Vec<(LogId, Arc<Entry>)>,
+    entry_bytes: usize,
     pub heads: HashMap<LogId, Seq>,
     pub pages: Vec<Arrived>,
     pub done: Vec<(Key, D)>,
@@ -79,9 +82,15 @@ pub(super) enum Notice {
 const MAX_SIGNALS: usize = 1024;
 
 impl<T, D> Inbox<T, D> {
-    pub(super) fn new(waker: Waker, max_sockets: usize, max_entries: usize) -> Self {
+    pub(super) fn new(waker: Waker, config: &Config) -> Self {
         let state = State { asleep: false, mail: Mail::default() };
-        Self { state: Mutex::new(state), waker, max_sockets, max_entries }
+        Self {
+            state: Mutex::new(state),
+            waker,
+            max_sockets: config.inbox_sockets,
+            max_entries: config.inbox_entries,
+            max_entry_bytes: config.tail_bytes,
+        }
     }
 
     /// Gives the socket back when too many wait.
@@ -98,7 +107,11 @@ impl<T, D> Inbox<T, D> {
     pub(super) fn publish(&self, log: LogId, entries: &[Arc<Entry>]) {
         let mut state = self.lock();
         for entry in entries {
-            if state.mail.entries.len() < self.max_entries {
+            // One always has room, however large.
+            let bytes = state.mail.entry_bytes + entry.bytes();
+            let has_room = state.mail.entries.len() < self.max_entries && bytes <= self.max_entry_bytes;
+            if has_room || state.mail.entries.is_empty() {
+                state.mail.entry_bytes = bytes;
                 state.mail.entries.push((log, Arc::clone(entry)));
             } else {
                 state.mail.reached(log, entry.header().seq);
@@ -143,6 +156,7 @@ impl<T, D> Inbox<T, D> {
     /// whether it may sleep.
     pub(super) fn take(&self, mail: &mut Mail<T, D>, sleep: bool) -> bool {
         let mut state = self.lock();
+        mail.entry_bytes = 0;
         std::mem::swap(&mut state.mail, mail);
         state.asleep = sleep && mail.is_empty();
         state.asleep
@@ -184,6 +198,7 @@ impl<T, D> Default for Mail<T, D> {
         Self {
             sockets: Vec::new(),
             entries: Vec::new(),
+            entry_bytes: 0,
             heads: HashMap::new(),
             pages: Vec::new(),
             done: Vec::new(),

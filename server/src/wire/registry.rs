@@ -1,4 +1,4 @@
-//! Which shards follow a log, and which logs have moved of late.
+//! Which shards follow a log, and which logs have moved of late. Topics have a part of their own.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -13,3 +13,4 @@ mod membership;
 mod nodes;
 mod resume;
 mod slow;
+mod topics;
