@@ -202,9 +202,9 @@ async fn a_subscription_ends_with_its_connection() {
 async fn next(events: &mut Events) -> Event {
     let next = async {
         loop {
-            match events.next().await.expect("not ended") {
-                event @ (Event::Subscribed { .. } | Event::Published { .. }) => return event,
-                _ => {}
+            let event = events.next().await.expect("not ended");
+            if matches!(event, Event::Subscribed { .. } | Event::Published { .. }) {
+                return event;
             }
         }
     };
