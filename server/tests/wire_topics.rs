@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline::wire::Config;
 use bowline_protocol::wire::TopicMessage;
@@ -114,7 +115,8 @@ async fn a_slow_reader_skips_visibly_and_nobody_else_feels_it() {
     const TAIL_BYTES: usize = 100_000;
     const MESSAGES: Seq = 3_000;
     for codec in Codec::ALL {
-        let node = Node::start(Config { tail_bytes: TAIL_BYTES, ..Config::default() });
+        let heartbeat = Duration::from_secs(3);
+        let node = Node::start(Config { tail_bytes: TAIL_BYTES, heartbeat, ..Config::default() });
         let mut slow = Client::with_window(node.address, UserId::new(), codec, Some(4096)).await;
         order(&mut slow, "subscribe").await.expect("subscribed");
         let mut quick = subscriber(&node, codec).await;
@@ -132,6 +134,8 @@ async fn a_slow_reader_skips_visibly_and_nobody_else_feels_it() {
         assert!(missing > 0, "{codec:?}: it was never behind");
         assert!(got.iter().all(|message| message.body.starts_with(&format!("{} ", message.seq))));
         until("the loss is counted", || node.metric("topic_messages_lost_total") == missing).await;
+        until("memory is measured", || node.metric("tail_bytes") > 0).await;
+        assert!(node.metric("tail_bytes") <= TAIL_BYTES as u64);
         publish(&node, UserId::new(), "live");
         assert_eq!(next(&mut slow).await.seq, MESSAGES + 1, "and it goes on");
         assert_eq!((node.all_reads(), node.closed()), (0, 0));

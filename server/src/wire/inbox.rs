@@ -207,3 +207,35 @@ impl<T, D> Default for Mail<T, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bowline_protocol::wire::TopicMessage;
+
+    use super::*;
+
+    /// The seqs of the entries that wait, and the heads of what did not.
+    fn take(inbox: &Inbox<(), ()>) -> (Vec<Seq>, Vec<Seq>) {
+        let mut mail = Mail::default();
+        inbox.take(&mut mail, false);
+        (mail.entries.iter().map(|(_, entry)| entry.header().seq).collect(), mail.heads.into_values().collect())
+    }
+
+    #[test]
+    fn entries_wait_up_to_a_number_and_a_size() {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let config = Config { inbox_entries: 3, tail_bytes: 10_000, ..Config::default() };
+        let (inbox, log) = (Inbox::new(waker, &config), LogId::new());
+        let publish = |seq, bytes| {
+            let message = TopicMessage { seq, body: "x".repeat(bytes), ..TopicMessage::default() };
+            inbox.publish(log, &[Entry::of_topic(message)]);
+        };
+        (1..=5).for_each(|seq| publish(seq, 1));
+        assert_eq!(take(&inbox), (vec![1, 2, 3], vec![5]), "a number");
+        (6..=9).for_each(|seq| publish(seq, 4_000));
+        assert_eq!(take(&inbox), (vec![6, 7], vec![9]), "a size");
+        publish(10, 20_000);
+        assert_eq!(take(&inbox), (vec![10], vec![]), "one has room");
+    }
+}
