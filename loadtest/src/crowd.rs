@@ -73,14 +73,22 @@ impl Crowd {
             fleet.follow(logs).await?;
         }
         fleet.connect_publishers(common.timeout).await?;
-        sleep(REST).await;
-        let pids = common.pids.clone();
-        Ok(Self { fleet, run, pids, timeout: common.timeout, connect_s: 0.0, client_bytes_per_socket: 0.0 })
+        let (pids, timeout) = (common.pids.clone(), common.timeout);
+        let crowd = Self { fleet, run, pids, timeout, connect_s: 0.0, client_bytes_per_socket: 0.0 };
+        crowd.rest().await;
+        Ok(crowd)
+    }
+
+    /// Before memory is looked at.
+    async fn rest(&self) {
+        if !self.pids.is_empty() {
+            sleep(REST).await;
+        }
     }
 
     /// Connects all readers, and waits until nothing happens any more.
     pub(crate) async fn enter(&mut self) -> anyhow::Result<()> {
-        let (before, all) = (self.fleet.state().rss_bytes, self.fleet.plan().seats.readers());
+        let all = self.fleet.plan().seats.readers();
         let mut progress = Progress::new(u64::from(all));
         let watcher = self.fleet.watcher();
         let connecting = self.fleet.connect(self.timeout);
@@ -97,9 +105,8 @@ impl Crowd {
         progress.end();
         self.connect_s = connected_in.as_secs_f64();
         self.run.timeline().mark("all are connected");
-        sleep(REST).await;
-        let grown = self.fleet.state().rss_bytes.saturating_sub(before);
-        self.client_bytes_per_socket = grown as f64 / f64::from(all);
+        self.rest().await;
+        self.client_bytes_per_socket = self.fleet.state().grown_bytes as f64 / f64::from(all);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod places;
 mod publish;
 pub(crate) mod seats;
 mod session;
+mod shared;
 pub(crate) mod stamp;
 pub(crate) mod tally;
 pub(crate) mod worker;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bowline_client::protocol::LogId;
+use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -47,11 +49,12 @@ pub(crate) struct State {
     pub(crate) behind: u64,
     pub(crate) whole: u32,
     pub(crate) whole_at_ns: u64,
-    /// Resident memory of the processes that hold readers.
-    pub(crate) rss_bytes: u64,
+    /// What the processes that hold readers have grown by since before they had any.
+    pub(crate) grown_bytes: u64,
     pub(crate) complaints: Vec<String>,
 }
 
+/// Its workers end with this value.
 pub(crate) struct Fleet {
     shared: Arc<Shared>,
     moved: watch::Receiver<u64>,
@@ -118,9 +121,10 @@ impl Fleet {
         let shared = Arc::new(Shared(Mutex::new(inner)));
         let (moves, moved) = watch::channel(0);
         let moves = Arc::new(moves);
-        let mut orders: Vec<_> = workers.iter().map(|worker| worker.orders.clone()).collect();
+        let mut orders = Vec::new();
         for (n, worker) in workers.into_iter().enumerate() {
-            tokio::spawn(listen(n, worker, Arc::clone(&shared), Arc::clone(&moves)));
+            orders.push(worker.orders);
+            tokio::spawn(listen(n, (worker.answers, worker.child), Arc::clone(&shared), Arc::clone(&moves)));
         }
         let given = vec![0; orders.len()];
         let publisher = orders.remove(0);
@@ -314,15 +318,21 @@ impl Shared {
                 state.present += report.present;
                 state.whole += report.whole;
                 state.whole_at_ns = state.whole_at_ns.max(report.whole_at_ns);
-                state.rss_bytes += report.rss_bytes;
+                state.grown_bytes += report.grown_bytes;
             }
         }
         state
     }
 }
 
-async fn listen(n: usize, mut worker: Worker, shared: Arc<Shared>, moves: Arc<watch::Sender<u64>>) {
-    while let Some(mut report) = worker.answers.recv().await {
+/// Takes what a worker says until it has ended: when it fails, or its orders do.
+async fn listen(
+    n: usize,
+    (mut answers, _child): (mpsc::Receiver<Report>, Option<Child>),
+    shared: Arc<Shared>,
+    moves: Arc<watch::Sender<u64>>,
+) {
+    while let Some(mut report) = answers.recv().await {
         let times = std::mem::take(&mut report.times);
         {
             let mut inner = shared.lock();

@@ -82,8 +82,16 @@ impl RawSocket {
         self.write()
     }
 
-    /// The reply to a command, everything else dropped.
+    /// The reply to a command, everything else dropped. A refusal is an error.
     pub(crate) async fn reply(&mut self, id: u64) -> anyhow::Result<Push> {
+        match self.answer(id).await? {
+            Push::Error(error) => bail!("{}: {}", error.name, error.message),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The reply to a command or its refusal, everything else dropped.
+    pub(crate) async fn answer(&mut self, id: u64) -> anyhow::Result<Push> {
         let mut reply = None;
         while reply.is_none() {
             self.read(|frame| {
@@ -93,11 +101,7 @@ impl RawSocket {
             })
             .await?;
         }
-        match reply {
-            Some(Push::Error(error)) => bail!("{}: {}", error.name, error.message),
-            Some(reply) => Ok(reply),
-            None => bail!("no reply"),
-        }
+        reply.context("no reply")
     }
 
     fn write(&mut self) -> anyhow::Result<()> {

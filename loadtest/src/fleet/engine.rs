@@ -2,9 +2,10 @@
 //!
 //! Sockets are registered edge-triggered once: whoever stops reading before the kernel is empty must be looked at again.
 
+mod dialling;
+mod sending;
+
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -13,15 +14,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+
+use dialling::Dialling;
 
 use super::clock;
-use super::link::{End, Heard, Link, Out};
+use super::link::{Heard, Link, Out};
 use super::machine;
 use super::order::{Order, Plan, Report, Server};
-use super::session::{Session, Shared, Who};
-use super::tally::Kind;
+use super::session::Session;
+use super::shared::{Shared, Who};
 
 /// Gives orders to an engine, and wakes it.
 #[derive(Clone)]
@@ -52,48 +54,32 @@ pub(crate) struct Engine {
     again: Vec<usize>,
     dialling: Dialling,
     stopped: bool,
+    /// Orders carried out.
     done: u64,
+    complete: (bool, bool),
     alive_ns: u64,
+    resident_before: u64,
 }
 
 struct Socket {
     link: Link,
     session: Session,
     attempts: u16,
+    /// When its last attempt to connect began.
+    dialled_ns: u64,
     /// Does not read.
     stopped: bool,
-}
-
-/// Who is to connect, and how fast.
-#[derive(Default)]
-struct Dialling {
-    /// By when.
-    wanted: BinaryHeap<Reverse<(u64, usize)>>,
-    under_way: u32,
-    /// When the next one may begin.
-    next_ns: f64,
 }
 
 const WAKE: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 const EVENTS: usize = 1_024;
 const BUFFER_BYTES: usize = 128 * 1024;
-/// Sockets of one source address; more would look long for a free port.
-const PER_SOURCE: u32 = 2_000;
 const REPORT_EVERY: Duration = Duration::from_millis(200);
-/// Connects begun in one turn.
-const DIALS: usize = 64;
-/// Attempts of one socket in a row.
-const ATTEMPTS: u16 = 200;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A publisher with this much unwritten waits.
-const UNWRITTEN_BYTES: usize = 256 * 1024;
-/// What is sent in one turn.
-const SENDS: usize = 4_096;
 
 impl Engine {
     pub(crate) fn new(plan: Plan) -> anyhow::Result<(Self, Orders)> {
+        let resident_before = machine::resident_bytes();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
@@ -115,7 +101,9 @@ impl Engine {
             dialling: Dialling::default(),
             stopped: false,
             done: 0,
+            complete: (false, false),
             alive_ns: 0,
+            resident_before,
         };
         Ok((engine, Orders { sender, waker }))
     }
@@ -148,7 +136,9 @@ impl Engine {
             if now > self.shared.plan.until_ns {
                 anyhow::bail!("not done within --timeout");
             }
-            if now >= report_at || self.done > before {
+            let complete = self.complete();
+            if now >= report_at || self.done > before || complete != self.complete {
+                self.complete = complete;
                 return Ok(answer(self.report()));
             }
             self.dial(now);
@@ -170,6 +160,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Everybody is there; everybody has everything. Told at once, so that how long it took is known exactly.
+    fn complete(&self) -> (bool, bool) {
+        (self.shared.present as usize == self.sockets.len(), self.shared.whole == self.shared.plan.count)
     }
 
     fn timeout(&self, report_at: u64) -> Duration {
@@ -229,19 +224,6 @@ impl Engine {
         }
     }
 
-    fn cut(&mut self) {
-        self.dialling.wanted.clear();
-        for socket in &mut self.sockets {
-            if let Who::Reader(_) = socket.session.who {
-                if !socket.link.is_away() && !socket.session.present {
-                    self.dialling.under_way -= 1;
-                }
-                socket.link.reset();
-                socket.session.leave(&mut self.shared);
-            }
-        }
-    }
-
     fn expect(&mut self, mut expected: Vec<u64>) {
         if self.shared.plan.topics {
             expected.iter_mut().zip(&self.shared.starts).for_each(|(expected, start)| *expected += start);
@@ -252,7 +234,6 @@ impl Engine {
             socket.session.whole = socket.session.behind(&self.shared.expected) == 0;
             self.shared.whole += u32::from(socket.session.whole);
         }
-        self.shared.whole_at_ns = clock::now_ns();
     }
 
     fn turn(&mut self, at: usize, closed: bool) {
@@ -288,127 +269,8 @@ impl Engine {
         }
     }
 
-    /// A connection has ended unasked.
-    fn over(&mut self, at: usize, end: End) {
-        let Self { sockets, shared, dialling, .. } = self;
-        let socket = &mut sockets[at];
-        let was_present = socket.session.present;
-        socket.link = Link::default();
-        socket.session.leave(shared);
-        if let Who::Publisher(n) = socket.session.who {
-            shared.counts.unanswered += shared.publishing.abandon(n);
-        }
-        if was_present {
-            shared.counts.sockets_lost += 1;
-            shared.complain(|| format!("a socket was lost: {}", end.why));
-        } else {
-            dialling.under_way -= 1;
-        }
-        if socket.attempts >= ATTEMPTS {
-            shared.complain(|| format!("no connection after {ATTEMPTS} attempts: {}", end.why));
-            return;
-        }
-        if !was_present {
-            shared.counts.retries += 1;
-            if end.retry_after.is_none() {
-                shared.complain(|| format!("an attempt to connect: {}", end.why));
-            }
-        }
-        let now = clock::now_ns();
-        if socket.session.wanted_ns == 0 {
-            socket.session.wanted_ns = now;
-        }
-        let grown = FIRST_PAUSE.saturating_mul(1 << socket.attempts.min(10)).min(LONGEST_PAUSE);
-        let pause = end.retry_after.unwrap_or(grown).mul_f64(1.0 + rand::random::<f64>());
-        socket.attempts += 1;
-        dialling.wanted.push(Reverse((now + clock::ns(pause), at)));
-    }
-
-    /// Begins as many connects as may be under way and the rate allows.
-    fn dial(&mut self, now: u64) {
-        for _ in 0..DIALS {
-            if self.dialling.due_ns(&self.shared.plan).is_none_or(|due| due > now) {
-                return;
-            }
-            let Some(Reverse((_, at))) = self.dialling.wanted.pop() else { return };
-            if self.shared.plan.connect_rate > 0.0 {
-                self.dialling.next_ns += 1e9 / self.shared.plan.connect_rate;
-            }
-            self.dialling.under_way += 1;
-            let plan = &self.shared.plan;
-            let who = self.sockets[at].session.who;
-            let server = &self.servers[self.shared.server_of(who)];
-            let (source, window) = (source(who), plan.receive_buffer);
-            let source = Some(source).filter(|_| server.address.is_ipv4() && server.address.ip().is_loopback());
-            let window = window.filter(|_| matches!(who, Who::Reader(_)));
-            match Link::dial(server, source, window, self.poll.registry(), Token(at)) {
-                Ok(link) => self.sockets[at].link = link,
-                Err(error) => self.over(at, error.into()),
-            }
-        }
-    }
-
-    /// Sends what is due, and sets the timer for what comes next.
-    fn publish(&mut self) -> anyhow::Result<()> {
-        let readers = self.shared.plan.count as usize;
-        for stream in 0..self.shared.publishing.streams() {
-            for _ in 0..SENDS {
-                let now = clock::now_ns();
-                let Some(due) = self.shared.publishing.due(stream, now) else { break };
-                let at = readers + due.publisher as usize;
-                let present = self.sockets.get(at).is_some_and(|socket| socket.session.present);
-                if present && self.sockets[at].link.out().len() > UNWRITTEN_BYTES {
-                    break;
-                }
-                let topic = |target| format!("lt-{}-{target}", self.shared.plan.identity.run.simple());
-                let command = self.shared.publishing.command(&due, topic);
-                self.shared.counts.sent += 1;
-                if !present {
-                    self.shared.counts.unanswered += 1;
-                    continue;
-                }
-                let socket = &mut self.sockets[at];
-                let id = socket.link.out().ask(self.shared.codec, command);
-                self.shared.publishing.opened(&due, id);
-                if let Err(error) = socket.link.write() {
-                    self.over(at, error.into());
-                }
-                self.shared.times.record(Kind::Late, due.meant_ns, clock::now_ns());
-            }
-        }
-        let next = self.shared.publishing.next_ns();
-        if next != self.timer_ns {
-            self.timer_ns = next;
-            match next {
-                // A time in the past fires at once.
-                Some(ns) => self.timer.set(
-                    Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(ns))),
-                    TimerSetTimeFlags::TFD_TIMER_ABSTIME,
-                )?,
-                None => self.timer.unset()?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Those who do not read answer no pings; a sign of life shows that they are slow, and not dead.
-    fn live(&mut self, now: u64) {
-        if !self.stopped || now < self.alive_ns {
-            return;
-        }
-        self.alive_ns = now + clock::ns(self.shared.heartbeat / 2);
-        for at in 0..self.sockets.len() {
-            let socket = &mut self.sockets[at];
-            if socket.stopped && socket.session.present {
-                socket.link.out().sign_of_life();
-                if let Err(error) = socket.link.write() {
-                    self.over(at, error.into());
-                }
-            }
-        }
-    }
-
     fn report(&mut self) -> Report {
+        self.give_up(clock::now_ns());
         let behind = match self.shared.expected.is_empty() {
             true => 0,
             false => self.sockets.iter().map(|socket| socket.session.behind(&self.shared.expected)).sum(),
@@ -422,7 +284,7 @@ impl Engine {
             whole: self.shared.whole,
             whole_at_ns: self.shared.whole_at_ns,
             published: self.shared.publishing.done(),
-            rss_bytes: machine::resident_bytes(),
+            grown_bytes: machine::resident_bytes().saturating_sub(self.resident_before),
             complaints: self.shared.complaints.clone(),
             failed: None,
         }
@@ -431,22 +293,6 @@ impl Engine {
 
 impl Socket {
     fn new(session: Session) -> Self {
-        Self { link: Link::default(), session, attempts: 0, stopped: false }
+        Self { link: Link::default(), session, attempts: 0, dialled_ns: 0, stopped: false }
     }
-}
-
-impl Dialling {
-    /// When the next connect may begin; none while nobody waits, or as many as may be are under way.
-    fn due_ns(&self, plan: &Plan) -> Option<u64> {
-        let Reverse((wanted, _)) = self.wanted.peek().filter(|_| self.under_way < plan.handshakes)?;
-        Some((*wanted).max(self.next_ns as u64))
-    }
-}
-
-fn source(who: Who) -> Ipv4Addr {
-    let (net, n) = match who {
-        Who::Reader(n) => (1, n / PER_SOURCE),
-        Who::Publisher(n) => (2, n / PER_SOURCE),
-    };
-    Ipv4Addr::new(127, net, (n / 250) as u8, (n % 250) as u8 + 1)
 }

@@ -1,5 +1,7 @@
 //! Makes the conversations of a fleet, with all their members, of whom none is there yet.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use bowline_client::protocol::wire::client_frame::Kind as Ask;
 use bowline_client::protocol::wire::server_frame::Kind as Push;
@@ -7,13 +9,14 @@ use bowline_client::protocol::{ClientId, LogId, UserId, wire};
 use tokio::task::JoinSet;
 
 use super::order::Plan;
-use super::session::{publisher_name, reader_name};
+use super::shared::{publisher_name, reader_name};
 use crate::people::Minting;
 use crate::progress::Progress;
 use crate::raw::{RawSocket, Target};
 
 /// What a server lets one command name.
 const MEMBERS: usize = 1_000;
+const ATTEMPTS: u32 = 100;
 
 /// The conversations by number. Each is made by who will publish to it.
 pub(crate) async fn found(plan: &Plan) -> anyhow::Result<Vec<LogId>> {
@@ -63,15 +66,29 @@ async fn create(socket: &mut RawSocket, users: &[UserId]) -> anyhow::Result<LogI
         user_ids: chunks.next().unwrap_or_default(),
         ..Default::default()
     };
-    let id = socket.ask(Ask::ConversationCreate(create));
-    let log_id = match socket.reply(id).await? {
+    let log_id = match ask(socket, Ask::ConversationCreate(create)).await? {
         Push::Conversation(made) => made.log_id,
         _ => bail!("another reply"),
     };
     for user_ids in chunks {
         let add = wire::ConversationAdd { log_id: log_id.clone(), client_id: ClientId::new().to_wire(), user_ids };
-        let id = socket.ask(Ask::ConversationAdd(add));
-        socket.reply(id).await?;
+        ask(socket, Ask::ConversationAdd(add)).await?;
     }
     LogId::from_wire(&log_id).context("a conversation without an id")
+}
+
+/// The reply to a durable command, which a server that is full is asked for again.
+async fn ask(socket: &mut RawSocket, command: Ask) -> anyhow::Result<Push> {
+    for _ in 0..ATTEMPTS {
+        let id = socket.ask(command.clone());
+        match socket.answer(id).await? {
+            Push::Error(wire::Error { retry_after_ms: Some(ms), .. }) => {
+                let pause = Duration::from_millis(ms).mul_f64(1.0 + rand::random::<f64>());
+                tokio::time::sleep(pause).await;
+            }
+            Push::Error(error) => bail!("{}: {}", error.name, error.message),
+            reply => return Ok(reply),
+        }
+    }
+    bail!("refused {ATTEMPTS} times")
 }

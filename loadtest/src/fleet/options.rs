@@ -80,14 +80,22 @@ fn server(url: &str) -> anyhow::Result<Server> {
 }
 
 impl Plan {
+    /// Targets that the same readers follow have the same publisher: two would wait for each other when they add them.
+    fn neighbours(&self) -> u32 {
+        self.seats.follow.max(1)
+    }
+
     /// Publishers of all targets but the one beside.
-    pub(crate) fn main_publishers(&self) -> u32 {
+    fn main_publishers(&self) -> u32 {
         self.publishers - u32::from(self.seats.beside > 0)
     }
 
     /// Who publishes to a target, and is the owner of its conversation.
     pub(crate) fn publisher_of(&self, target: u32) -> u32 {
-        if target == self.seats.targets { self.publishers - 1 } else { target % self.main_publishers() }
+        match target == self.seats.targets {
+            true => self.publishers - 1,
+            false => target / self.neighbours() % self.main_publishers(),
+        }
     }
 
     /// Messages a second to all targets but the one beside, for so long.
@@ -117,6 +125,7 @@ impl Plan {
             targets: self.seats.targets,
             first_publisher: 0,
             publishers: self.main_publishers(),
+            neighbours: self.neighbours(),
             pace,
             messages,
             bytes,

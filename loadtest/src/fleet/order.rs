@@ -77,13 +77,14 @@ pub(crate) enum Order {
 }
 
 /// Messages at a pace, to each target of a range in turn. Target `t` is published to by publisher
-/// `first_publisher + t % publishers`, always.
+/// `first_publisher + t / neighbours % publishers`, always.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stream {
     pub(crate) first_target: u32,
     pub(crate) targets: u32,
     pub(crate) first_publisher: u32,
     pub(crate) publishers: u32,
+    pub(crate) neighbours: u32,
     pub(crate) pace: Pace,
     /// How many in all.
     pub(crate) messages: u64,
@@ -115,8 +116,8 @@ pub(crate) struct Report {
     pub(crate) whole_at_ns: u64,
     /// Once all that was to be published has its answer: for each target what was acked.
     pub(crate) published: Option<Vec<Published>>,
-    /// Resident memory of the process.
-    pub(crate) rss_bytes: u64,
+    /// By how much the process has grown since before it had sockets, connected or not.
+    pub(crate) grown_bytes: u64,
     /// A few of the things that went wrong.
     pub(crate) complaints: Vec<String>,
     /// Why it can't go on.

@@ -53,9 +53,9 @@ impl Publishing {
     /// The next message of a stream whose time has come, and whose publisher may send.
     pub(crate) fn due(&self, stream: usize, now: u64) -> Option<Due> {
         let running = self.streams.get(stream).filter(|running| !running.is_done())?;
-        let Stream { first_target, targets, first_publisher, publishers, pace, .. } = &running.stream;
+        let Stream { first_target, targets, first_publisher, publishers, neighbours, pace, .. } = &running.stream;
         let target = first_target + (running.next % u64::from(*targets)) as u32;
-        let publisher = first_publisher + target % publishers;
+        let publisher = first_publisher + target / neighbours % publishers;
         let meant_ns = match pace {
             Pace::PerSecond(_) => running.due_ns().filter(|due| *due <= now)?,
             Pace::Window(most) => {
@@ -108,10 +108,11 @@ impl Publishing {
         target.seq = target.seq.max(seq);
     }
 
-    /// A publisher's connection is over; so many get no answer.
-    pub(crate) fn abandon(&mut self, publisher: u32) -> u64 {
-        let open = self.open.get_mut(publisher as usize).map(std::mem::take);
-        open.map_or(0, |open| open.len() as u64)
+    /// A publisher's connection is over: what is open gets no answer.
+    pub(crate) fn abandon(&mut self, publisher: u32) {
+        if let Some(open) = self.open.get_mut(publisher as usize) {
+            open.clear();
+        }
     }
 
     /// Once everything was sent and answered.
@@ -139,7 +140,16 @@ mod tests {
     use super::*;
 
     fn stream(pace: Pace, messages: u64) -> Stream {
-        Stream { first_target: 0, targets: 3, first_publisher: 0, publishers: 2, pace, messages, bytes: 32 }
+        Stream {
+            first_target: 0,
+            targets: 3,
+            first_publisher: 0,
+            publishers: 2,
+            neighbours: 1,
+            pace,
+            messages,
+            bytes: 32,
+        }
     }
 
     fn send(publishing: &mut Publishing, now: u64) -> Vec<(u32, u32, u64)> {
@@ -177,6 +187,8 @@ mod tests {
         assert_eq!(send(&mut publishing, 5), [(0, 0, 5), (1, 1, 5)]);
         assert!(publishing.close(0, 5).is_some());
         assert_eq!(send(&mut publishing, 7), [(0, 2, 7)]);
-        assert_eq!(publishing.abandon(0) + publishing.abandon(1), 2);
+        assert_eq!((send(&mut publishing, 8), publishing.done()), (vec![], None));
+        publishing.abandon(0);
+        assert_eq!(send(&mut publishing, 9), [(0, 0, 9)]);
     }
 }

@@ -1,51 +1,20 @@
 //! What a socket of a fleet says and hears once it may send frames: it authenticates, names where it stands, and then
 //! checks each delivery. Does no I/O.
 
-use std::collections::HashMap;
+mod delivery;
+
 use std::time::Duration;
 
 use bowline_client::protocol::wire::client_frame::Kind as Ask;
 use bowline_client::protocol::wire::server_frame::Kind as Push;
-use bowline_client::protocol::{Codec, LogId, Seq, UserId, wire};
-use uuid::Uuid;
+use bowline_client::protocol::{LogId, Seq, wire};
 
 use super::clock;
-use super::frame::{Frame, Items};
+use super::frame::Frame;
 use super::link::{End, Heard, Out};
-use super::order::Plan;
-use super::places::{Bodies, Missing, Place, UNKNOWN};
-use super::publish::Publishing;
-use super::stamp::Stamp;
-use super::tally::{Counts, Kind, Times};
-use crate::people::Minting;
-
-/// What all sockets of a worker share.
-pub(crate) struct Shared {
-    pub(crate) plan: Plan,
-    pub(crate) codec: Codec,
-    pub(crate) minting: Minting,
-    pub(crate) logs: HashMap<LogId, u32>,
-    pub(crate) bodies: Vec<Bodies>,
-    /// Of topics, where readers began.
-    pub(crate) starts: Vec<Seq>,
-    /// By target; empty while nothing is expected.
-    pub(crate) expected: Vec<Seq>,
-    pub(crate) counts: Counts,
-    pub(crate) times: Times,
-    pub(crate) present: u32,
-    pub(crate) whole: u32,
-    pub(crate) whole_at_ns: u64,
-    pub(crate) epoch: u64,
-    pub(crate) heartbeat: Duration,
-    pub(crate) complaints: Vec<String>,
-    pub(crate) publishing: Publishing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
-    Reader(u32),
-    Publisher(u32),
-}
+use super::places::{Missing, Place, UNKNOWN};
+use super::shared::{Shared, Who};
+use super::tally::Kind;
 
 pub(crate) struct Session {
     pub(crate) who: Who,
@@ -61,74 +30,8 @@ pub(crate) struct Session {
     places: Box<[Place]>,
     missing: Missing,
 }
-
-/// A few are told; the counts hold them all.
-const COMPLAINTS: usize = 8;
 /// What a server lets one `resume` name.
 const CURSORS: usize = 256;
-
-impl Shared {
-    pub(crate) fn new(plan: Plan) -> Self {
-        let targets = plan.seats.all_targets();
-        Self {
-            codec: if plan.json { Codec::Json } else { Codec::Proto },
-            minting: Minting::of(&plan.identity),
-            logs: HashMap::new(),
-            bodies: vec![Bodies::default(); targets as usize],
-            starts: vec![0; targets as usize],
-            expected: Vec::new(),
-            counts: Counts::default(),
-            times: Times::default(),
-            present: 0,
-            whole: 0,
-            whole_at_ns: 0,
-            epoch: 0,
-            heartbeat: Duration::from_secs(30),
-            complaints: Vec::new(),
-            publishing: Publishing::new(plan.publishers, targets),
-            plan,
-        }
-    }
-
-    pub(crate) fn set_logs(&mut self, logs: &[Uuid]) {
-        self.publishing.logs = logs.iter().copied().map(LogId).collect();
-        self.logs = logs.iter().zip(0..).map(|(log, target)| (LogId(*log), target)).collect();
-    }
-
-    /// Of a topic all readers and its publisher are at one server: topics do not leave their node. All else is spread.
-    pub(crate) fn server_of(&self, who: Who) -> usize {
-        let n = match who {
-            Who::Reader(n) if self.plan.topics => self.plan.seats.follows(n).next().unwrap_or(n),
-            Who::Reader(n) | Who::Publisher(n) => n,
-        };
-        n as usize % self.plan.servers.len()
-    }
-
-    pub(crate) fn complain(&mut self, what: impl FnOnce() -> String) {
-        if self.complaints.len() < COMPLAINTS {
-            self.complaints.push(what());
-        }
-    }
-
-    pub(crate) fn user(&self, who: Who) -> UserId {
-        match who {
-            Who::Reader(n) => self.minting.user(&reader_name(n)),
-            Who::Publisher(n) => self.minting.user(&publisher_name(n)),
-        }
-    }
-
-    pub(crate) fn topic(&self, target: u32) -> String {
-        format!("lt-{}-{target}", self.plan.identity.run.simple())
-    }
-}
-
-pub(crate) fn reader_name(n: u32) -> String {
-    format!("reader {n}")
-}
-
-pub(crate) fn publisher_name(n: u32) -> String {
-    format!("publisher {n}")
-}
 
 impl Session {
     pub(crate) fn new(who: Who, follows: impl Iterator<Item = u32>) -> Self {
@@ -323,54 +226,6 @@ impl Session {
             self.wanted_ns = 0;
         }
     }
-
-    fn entries(
-        &mut self,
-        log: LogId,
-        after_seq: Seq,
-        to_seq: Seq,
-        mut items: Items<'_>,
-        shared: &mut Shared,
-    ) -> anyhow::Result<()> {
-        if let Who::Publisher(_) = self.who {
-            while let Some(item) = items.next()? {
-                shared.counts.echoes += u64::from(item.body.and_then(Stamp::of).is_some());
-            }
-            return Ok(());
-        }
-        let target = shared.logs.get(&log).copied();
-        let Some(at) = target.and_then(|target| self.places.iter().position(|place| place.target == target)) else {
-            if log == shared.user(self.who).log() {
-                self.user_seq = to_seq;
-            } else {
-                shared.counts.faults.foreign += 1;
-            }
-            return Ok(());
-        };
-        let place = &mut self.places[at];
-        place.cover(after_seq, &mut self.missing, &mut shared.counts.faults);
-        while let Some(item) = items.next()? {
-            if place.take(item.seq, &mut self.missing, &mut shared.counts.faults) {
-                seen(self.who, self.slow, place.target, item.seq, item.body, shared);
-            }
-        }
-        place.cover(to_seq, &mut self.missing, &mut shared.counts.faults);
-        Ok(())
-    }
-
-    fn topic_message(&mut self, topic: &str, seq: Seq, body: &[u8], shared: &mut Shared) {
-        let who = (self.who, self.slow);
-        let Some(at) = self.place_of(topic).filter(|place| place.seq != UNKNOWN).map(|place| place.target) else {
-            shared.counts.faults.foreign += 1;
-            return;
-        };
-        if let Some(place) = self.places.iter_mut().find(|place| place.target == at)
-            && place.take(seq, &mut self.missing, &mut shared.counts.faults)
-        {
-            seen(who.0, who.1, at, seq, Some(body), shared);
-        }
-    }
-
     fn place(&self, log_id: &[u8], shared: &Shared) -> Option<usize> {
         let target = shared.logs.get(&LogId::from_wire(log_id)?)?;
         self.places.iter().position(|place| place.target == *target)
@@ -381,25 +236,5 @@ impl Session {
         let (_, target) = topic.rsplit_once('-')?;
         let target: u32 = target.parse().ok()?;
         self.places.iter_mut().find(|place| place.target == target)
-    }
-}
-
-/// Counts and times a delivery that was to come.
-fn seen(who: Who, slow: bool, target: u32, seq: Seq, body: Option<&[u8]>, shared: &mut Shared) {
-    let Some(stamp) = body.and_then(Stamp::of) else { return };
-    let now = clock::now_ns();
-    shared.counts.deliveries += 1;
-    let beside = matches!(who, Who::Reader(n) if shared.plan.seats.is_beside(n));
-    let kind = match (beside, slow) {
-        (true, _) => Kind::Beside,
-        (false, true) => Kind::Slow,
-        (false, false) => Kind::Deliver,
-    };
-    shared.times.record(kind, stamp.meant_ns, now);
-    if let Some(bodies) = shared.bodies.get_mut(target as usize)
-        && !bodies.agree(seq, stamp.number)
-    {
-        shared.counts.faults.altered += 1;
-        shared.complain(|| format!("message {} of target {target} came under seq {seq}", stamp.number));
     }
 }

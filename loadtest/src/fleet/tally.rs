@@ -23,8 +23,6 @@ pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) acked: u64,
     pub(crate) refused: u64,
-    /// Sends whose socket ended before an answer.
-    pub(crate) unanswered: u64,
 }
 
 impl Counts {
@@ -38,7 +36,6 @@ impl Counts {
         self.sent += other.sent;
         self.acked += other.acked;
         self.refused += other.refused;
-        self.unanswered += other.unanswered;
     }
 }
 

@@ -26,8 +26,8 @@ const ANSWERS: usize = 64;
 pub(crate) struct Worker {
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) answers: mpsc::Receiver<Report>,
-    /// Killed with this value.
-    _child: Option<Child>,
+    /// Killed with this value, if it has not ended by itself.
+    pub(crate) child: Option<Child>,
 }
 
 impl Worker {
@@ -43,7 +43,7 @@ impl Worker {
             to_engine.give(Order::End);
         });
         thread::spawn(move || engine.run(|report| given.blocking_send(report).is_ok()));
-        Ok(Self { orders, answers, _child: None })
+        Ok(Self { orders, answers, child: None })
     }
 
     /// In a process of its own.
@@ -83,7 +83,7 @@ impl Worker {
                 }
             }
         });
-        Ok(Self { orders, answers, _child: Some(child) })
+        Ok(Self { orders, answers, child: Some(child) })
     }
 }
 
