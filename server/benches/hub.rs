@@ -1,15 +1,17 @@
 //! How many deliveries the hub makes in a second of CPU, against a bare writer of ready-made frames, in alternating
-//! rounds; and what a socket takes in memory. The readers are a process of their own.
+//! rounds; what a socket takes in memory; and, with `more`, what else the hub does beside plain fan-out. The readers are a
+//! process of their own.
 //!
-//! `cargo bench -p bowline --bench hub [-- ROUNDS SECONDS]`
+//! `cargo bench -p bowline --bench hub [-- ROUNDS SECONDS [fanout|memory|more]]`
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline::tail::{Entry, MemoryLog, Spans};
+use bowline::tail::{Entry, MemoryLog};
 use bowline::telemetry::Metrics;
-use bowline::wire::{Application, Config, Follow, Io, Shards};
+use bowline::wire::{Config, Shards};
 use bowline_protocol::wire::entry::Content;
 use bowline_protocol::wire::{self, Message};
 use bowline_protocol::{ClientId, Codec, LogId, Seq, UserId};
@@ -18,13 +20,18 @@ use tokio::runtime::Runtime;
 
 #[path = "hub/bare.rs"]
 mod bare;
+#[path = "hub/follower.rs"]
+mod follower;
+#[path = "hub/more.rs"]
+mod more;
 #[path = "hub/readers.rs"]
 mod readers;
 #[path = "../tests/support/upgrade.rs"]
 mod upgrade;
 
 use bare::Bare;
-use readers::Readers;
+use follower::{Follower, Place, Shared};
+use readers::{Readers, STAMP_DIGITS, now_us};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -35,38 +42,56 @@ const IDLE_SOCKETS: usize = 8_000;
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
     if args.get(1).is_some_and(|arg| arg == "read") {
-        return readers::run(args[2].parse()?, args[3].parse()?);
+        return readers::run(args[2].parse()?, args[3].parse()?, args[4].parse()?);
     }
     let number = |at: usize, default: u64| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
     let (rounds, time) = (number(1, 5), Duration::from_secs(number(2, 3)));
+    let only = args.get(3).map_or("", String::as_str);
     let runtime = Runtime::new()?;
-    memory(&runtime)?;
-    for (topics, rate) in [(1, 200), (1_000, 2_000)] {
-        compare(&runtime, topics, rate, rounds, time)?;
+    if matches!(only, "" | "memory") {
+        memory(&runtime)?;
+    }
+    if matches!(only, "" | "fanout") {
+        for (topics, rate) in [(1, 200), (1_000, 2_000)] {
+            compare(&runtime, 1, topics, rate, rounds, time)?;
+        }
+    }
+    if only == "more" {
+        more::all(&runtime, rounds, time)?;
     }
     Ok(())
 }
 
 /// One topic that all sockets follow, or 1,000 with ten each; `rate` messages a second in all.
-fn compare(runtime: &Runtime, topics: usize, rate: u32, rounds: u64, time: Duration) -> anyhow::Result<()> {
+fn compare(
+    runtime: &Runtime,
+    shards: usize,
+    topics: usize,
+    rate: u32,
+    rounds: u64,
+    time: Duration,
+) -> anyhow::Result<()> {
     let logs: Vec<LogId> = (0..topics).map(|_| LogId::new()).collect();
     let each = if topics == 1 { SOCKETS } else { 10 };
     let followed = |socket: usize| (0..topics.min(10)).map(move |i| (socket + i * SOCKETS / 10) % topics);
-    let (shards, hub_readers) = hub(runtime, SOCKETS, |socket| followed(socket).map(|topic| logs[topic]).collect())?;
+    let config = Config { shards, ..Config::default() };
+    let hub = Hub::start(runtime, config, MemoryLog::default(), [SOCKETS, 0], |socket| {
+        followed(socket).map(|topic| Place::live(logs[topic])).collect()
+    })?;
     let (bare, bare_readers) = bare(topics, followed)?;
-    println!("{topics} topics x {each} sockets, {rate} messages/s:");
+    println!("{topics} topics x {each} sockets, {rate} messages/s, {shards} shard(s):");
     let mut seqs = vec![[0; 2]; topics];
     let mut ratios = Vec::new();
     for round in 1..=rounds {
         let mut rates = [0.0; 2];
-        for (i, (thread, readers)) in [("shard-0", &hub_readers), ("bare", &bare_readers)].into_iter().enumerate() {
+        for (i, (thread, readers)) in [("shard-", &hub.readers), ("bare", &bare_readers)].into_iter().enumerate() {
             let (spent, delivered) = (cpu_time(thread)?, readers.count()?);
             let sent = paced(rate, time, |n| {
                 let topic = n as usize % topics;
                 seqs[topic][i] += 1;
                 let entry = entry(seqs[topic][i]);
                 match i {
-                    0 => shards.publish(logs[topic], &[entry]),
+                    0 => hub.shards.publish(logs[topic], &[entry]),
                     _ => bare.publish(topic, Entry::new(logs[topic], &entry).frame(Codec::Proto).clone()),
                 }
             });
@@ -80,52 +105,66 @@ fn compare(runtime: &Runtime, topics: usize, rate: u32, rounds: u64, time: Durat
     ratios.sort_by(f64::total_cmp);
     let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
     println!("  hub / bare: median {:.2} ({least:.2} to {most:.2})", ratios[ratios.len() / 2]);
-    shards.stop();
+    hub.shards.stop();
     Ok(())
 }
 
-/// What a socket adds that follows its own log and four of 1,000 others.
+/// What a socket adds that follows its own log and five of 1,000 others.
 fn memory(runtime: &Runtime) -> anyhow::Result<()> {
     let logs: Vec<LogId> = (0..1_000).map(|_| LogId::new()).collect();
     let before = anonymous_bytes()?;
-    let (shards, readers) = hub(runtime, IDLE_SOCKETS, |socket| {
-        (0..4).map(|i| logs[(socket + i * 251) % logs.len()]).chain([LogId::new()]).collect()
+    let hub = Hub::start(runtime, Config::default(), MemoryLog::default(), [IDLE_SOCKETS, 0], |socket| {
+        let others = (0..5).map(|i| logs[(socket + i * 251) % logs.len()]);
+        others.chain([LogId::new()]).map(Place::live).collect()
     })?;
-    readers.count()?;
+    hub.readers.count()?;
     // What the handshakes freed goes back to the system within a second, as the server's allocator is set.
     std::thread::sleep(Duration::from_secs(3));
     let each = (anonymous_bytes()? - before) / IDLE_SOCKETS as u64;
     println!(
-        "{IDLE_SOCKETS} sockets, each following its own log and 4 of 1,000: {each} B of anonymous memory a socket"
+        "{IDLE_SOCKETS} sockets, each following its own log and 5 of 1,000: {each} B of anonymous memory a socket"
     );
-    shards.stop();
+    hub.shards.stop();
     Ok(())
 }
 
-fn hub(
-    runtime: &Runtime,
-    sockets: usize,
-    followed: impl Fn(usize) -> Vec<LogId>,
-) -> anyhow::Result<(Shards<Follower>, Readers)> {
-    let config = Config::default();
-    let most_waiting = config.inbox_sockets / 2;
-    let shards = Shards::start(config, MemoryLog::default(), runtime.handle(), &Metrics::default(), |_| Follower)?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let readers = Readers::start(listener.local_addr()?, sockets)?;
-    for socket in 0..sockets {
-        let (stream, read) = accept(&listener)?;
-        shards.adopt(stream, read, Codec::Proto, followed(socket))?;
-        let least = if socket + 1 == sockets { sockets } else { socket.saturating_sub(most_waiting) };
-        while shards.sockets() < least {
-            std::thread::sleep(Duration::from_millis(1));
+/// A hub with its readers.
+struct Hub {
+    shards: Shards<Follower>,
+    readers: Readers,
+    shared: Arc<Shared>,
+}
+
+impl Hub {
+    /// `sockets`: how many in all, and how many of them have small buffers.
+    fn start(
+        runtime: &Runtime,
+        config: Config,
+        source: MemoryLog,
+        [sockets, small]: [usize; 2],
+        followed: impl Fn(usize) -> Vec<Place>,
+    ) -> anyhow::Result<Self> {
+        let most_waiting = config.inbox_sockets / 2;
+        let shared = Arc::new(Shared::default());
+        let app = |_: &Shards<Follower>| Follower(Arc::clone(&shared));
+        let shards = Shards::start(config, source, runtime.handle(), &Metrics::default(), app)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let readers = Readers::start(listener.local_addr()?, sockets, small)?;
+        for socket in 0..sockets {
+            let (stream, read) = accept(&listener)?;
+            shards.adopt(stream, read, Codec::Proto, followed(socket))?;
+            let least = if socket + 1 == sockets { sockets } else { socket.saturating_sub(most_waiting) };
+            while shards.sockets() < least {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
+        Ok(Self { shards, readers, shared })
     }
-    Ok((shards, readers))
 }
 
 fn bare<I: Iterator<Item = usize>>(topics: usize, followed: impl Fn(usize) -> I) -> anyhow::Result<(Bare, Readers)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let readers = Readers::start(listener.local_addr()?, SOCKETS)?;
+    let readers = Readers::start(listener.local_addr()?, SOCKETS, 0)?;
     let mut streams = Vec::new();
     for socket in 0..SOCKETS {
         let (stream, _) = accept(&listener)?;
@@ -142,9 +181,10 @@ fn accept(listener: &TcpListener) -> anyhow::Result<(TcpStream, Bytes)> {
     Ok((stream, read))
 }
 
-/// A message with a body of 128 bytes.
+/// A message with a body of 128 bytes, in which it says when it was made.
 fn entry(seq: Seq) -> wire::Entry {
-    let message = Message { body: Some("x".repeat(128)), ..Default::default() };
+    let body = format!("@t{:0STAMP_DIGITS$}{:x<110}", now_us(), "");
+    let message = Message { body: Some(body), ..Default::default() };
     wire::Entry {
         seq,
         message_no: seq,
@@ -169,55 +209,24 @@ fn paced(rate: u32, time: Duration, mut send: impl FnMut(u64)) -> u64 {
     calls
 }
 
-/// What a thread of this process has spent on a CPU.
-fn cpu_time(thread: &str) -> anyhow::Result<Duration> {
+/// What the threads of this process whose names begin so have spent on a CPU.
+fn cpu_time(name: &str) -> anyhow::Result<Duration> {
+    let mut sum = 0;
     for task in std::fs::read_dir("/proc/self/task")? {
         let task = task?.path();
-        if std::fs::read_to_string(task.join("comm"))?.trim() == thread {
+        if std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name)) {
             let spent = std::fs::read_to_string(task.join("schedstat"))?;
-            let nanos = spent.split_whitespace().next().unwrap_or("0").parse()?;
-            return Ok(Duration::from_nanos(nanos));
+            sum += spent.split_whitespace().next().unwrap_or("0").parse::<u64>()?;
         }
     }
-    anyhow::bail!("no thread {thread}")
+    anyhow::ensure!(sum > 0, "no thread {name}");
+    Ok(Duration::from_nanos(sum))
 }
 
 fn anonymous_bytes() -> anyhow::Result<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap_or("");
     Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<u64>()? * 1024)
-}
-
-/// Follows what its ticket says, from the first entry on.
-struct Follower;
-
-impl Application for Follower {
-    type Slot = ();
-    type Ticket = Vec<LogId>;
-    type Done = ();
-
-    fn open(&mut self, logs: Vec<LogId>, io: &mut Io<'_>) {
-        for log in logs {
-            let follow = Follow {
-                from: 0,
-                as_of_seq: 0,
-                read_at: Instant::now(),
-                spans: Spans::whole(),
-                watch: false,
-                announce: false,
-            };
-            io.follow(log, follow);
-        }
-    }
-
-    fn message(&mut self, (): &mut (), _: bool, _: &[u8], _: &mut Io<'_>) {}
-    fn done(&mut self, (): &mut (), (): (), _: &mut Io<'_>) {}
-    fn passed(&mut self, (): &mut (), _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
-    fn level(&mut self, (): &mut (), _: LogId, _: Seq, _: bool, _: &mut Io<'_>) {}
-    fn taken(&mut self, (): &mut (), _: &mut Io<'_>) {}
-    fn sweep(&mut self, (): &mut (), _: Instant, _: &mut Io<'_>) {}
-    fn drain(&mut self, (): &mut (), _: Duration, _: &mut Io<'_>) {}
-    fn closed(&mut self, (): ()) {}
 }
 
 /// This program again, as the process of the readers.

@@ -211,6 +211,6 @@ mod tests {
     fn a_session_is_small() {
         let size = size_of::<Session>();
         println!("session {size} B");
-        assert!(size <= 160, "{size}");
+        assert!(size <= 128, "{size}");
     }
 }

@@ -1,5 +1,7 @@
 //! A connection that was let in.
 
+use std::num::NonZeroU64;
+
 use bowline_protocol::command::{Command, Cursor};
 use bowline_protocol::wire::{self, client_frame::Kind, entry::Content, server_frame::Kind as Push};
 use bowline_protocol::{Close, Code, Failure, LogId, Seq, SessionId, UserId};
@@ -22,7 +24,7 @@ pub(super) struct Live {
     told_expiring: bool,
     last_typing_ms: i64,
     /// This client's own `session_revoke`, whose reply goes out before it closes the connection.
-    revoking: Option<u64>,
+    revoking: Option<NonZeroU64>,
     revoked: bool,
 }
 
@@ -75,7 +77,7 @@ impl Live {
                     Ok(kind) => reply(id, kind, out),
                     Err(failure) => fail(id, failure, out),
                 }
-                if self.revoking == Some(id) {
+                if self.revoking.map(NonZeroU64::get) == Some(id) {
                     self.revoking = None;
                     self.close_if_revoked(out);
                 }
@@ -211,7 +213,7 @@ impl Live {
     /// The client asks for an end of sessions, this one perhaps. One that is ended already gains no time by it.
     pub(super) fn begin_revoking(&mut self, id: u64) {
         if !self.revoked {
-            self.revoking = Some(id);
+            self.revoking = NonZeroU64::new(id);
         }
     }
 

@@ -52,6 +52,15 @@ impl Cursor {
         Self { seq, replay: replays.then(|| Box::new(Replay { as_of_seq, spans, announce })) }
     }
 
+    /// A reader who has everything up to `seq`, and replays nothing.
+    pub fn level(seq: Seq) -> Self {
+        Self { seq, replay: None }
+    }
+
+    pub fn replays(&self) -> bool {
+        self.replay.is_some()
+    }
+
     pub fn seq(&self) -> Seq {
         self.seq
     }

@@ -6,13 +6,13 @@ use bowline_protocol::wire::{self, Entries, ServerFrame, Trimmed, server_frame::
 use bowline_protocol::{LogId, Seq};
 use bytes::Bytes;
 
-use crate::tail::{Covered, MAX_FRAMES, Page, Plan, Stretch, Tail, entries_end, entries_head, plan};
+use crate::tail::{Covered, Cursor, MAX_FRAMES, Page, Plan, Stretch, Tail, entries_end, entries_head, plan};
 
 use super::application::Application;
 use super::io::add_frame;
 use super::shard::Shard;
 use super::slab::Key;
-use super::slot::{Flag, Followed, Socket, Wrote};
+use super::slot::{Flag, Socket, Wrote};
 use super::topic::Topics;
 
 /// What one step of a cursor led to.
@@ -89,10 +89,8 @@ impl<A: Application> Shard<A> {
             return false;
         }
         let follows = slot.socket.follows.len();
-        let watched = slot.socket.follows.iter().position(Followed::watch);
-        if let Some(nth) = watched
-            && self.advance(key.index, nth, 1) > 0
-        {
+        let watched = slot.socket.watched as usize;
+        if self.advance(key.index, watched, 1) > 0 {
             if let Some(slot) = self.slots.get_mut(key) {
                 slot.socket.set(Flag::Lags);
             }
@@ -122,7 +120,7 @@ impl<A: Application> Shard<A> {
     /// Tells the application what was passed, and ends what has ended.
     fn tell(&mut self, key: Key, nth: usize, moved: Moved) {
         let Some(followed) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)) else { return };
-        let seq = followed.cursor.seq();
+        let seq = followed.seq();
         let Some(log) = self.topics.at_mut(followed.topic).map(|(topic, _)| topic.log) else { return };
         if moved.removed || moved.covered == (Covered::Level { ended: true }) {
             self.unfollow_nth(key, nth);
@@ -138,10 +136,11 @@ impl<A: Application> Shard<A> {
 
     fn trim(&mut self, key: Key, nth: usize, first_seq: Seq) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let Some(followed) = slot.socket.follows.get_mut(nth) else { return };
+        let Some(mut cursor) = slot.socket.take_cursor(nth) else { return };
         // Not beyond: what is there follows as a range of its own.
-        let _ = followed.cursor.advance(first_seq - 1);
-        let Some(log) = self.topics.at_mut(followed.topic).map(|(topic, _)| topic.log) else { return };
+        let _ = cursor.advance(first_seq - 1);
+        slot.socket.put_cursor(nth, cursor);
+        let Some(log) = self.topics.at_mut(slot.socket.follows[nth].topic).map(|(topic, _)| topic.log) else { return };
         let trimmed = Trimmed { log_id: log.to_wire(), first_seq };
         self.send_frame(key, &ServerFrame { id: None, kind: Some(Kind::Trimmed(trimmed)) });
     }
@@ -158,40 +157,45 @@ fn step(socket: &mut Socket, nth: usize, topics: &mut Topics, scratch: &mut Vec<
     if !socket.is_open() {
         return Step::Rests;
     }
-    let (user, codec) = (socket.user(), socket.codec());
-    let Some(followed) = socket.follows.get_mut(nth) else { return Step::Rests };
-    let Some((topic, budget)) = topics.at_mut(followed.topic) else { return Step::Rests };
+    let Some(mut cursor) = socket.take_cursor(nth) else { return Step::Rests };
+    let step = move_on(socket, nth, &mut cursor, topics, scratch);
+    socket.put_cursor(nth, cursor);
+    step
+}
+
+fn move_on(socket: &mut Socket, nth: usize, cursor: &mut Cursor, topics: &mut Topics, scratch: &mut Vec<u8>) -> Step {
+    let index = socket.follows[nth].topic;
+    let Some((topic, budget)) = topics.at_mut(index) else { return Step::Rests };
     let log = topic.log;
-    let plan = plan(&followed.cursor, user, codec, &mut topic.tail, budget);
-    match plan {
+    match plan(cursor, socket.user(), socket.codec(), &mut topic.tail, budget) {
         Plan::Rest => Step::Rests,
-        Plan::Settle => match followed.cursor.settle() {
+        Plan::Settle => match cursor.settle() {
             Covered::Moved => Step::Rests,
             covered => Step::Moved(Moved { entries: 0, covered, passed: Vec::new(), removed: false }),
         },
         Plan::Need(page) => {
-            let (index, begins_after) = (followed.topic, topic.tail.begins_after());
+            let begins_after = topic.tail.begins_after();
             if topics.name(index).is_some() {
                 // What is not in memory is nowhere: the next seq tells.
-                let lost = begins_after - followed.cursor.seq();
-                let _ = followed.cursor.advance(begins_after);
+                let lost = begins_after - cursor.seq();
+                let _ = cursor.advance(begins_after);
                 return Step::Lost(lost);
             }
             topics.need(index, page);
             Step::Rests
         }
         Plan::Trimmed(first_seq) => Step::Trimmed { first_seq },
-        Plan::Skip(to_seq) => private(socket, nth, log, to_seq, Vec::new(), scratch),
+        Plan::Skip(to_seq) => private(socket, cursor, log, to_seq, Vec::new(), scratch),
         Plan::Withheld(page, Stretch { items, to_seq, .. }) => {
-            private(socket, nth, log, to_seq, vec![page.withheld(items.start)], scratch)
+            private(socket, cursor, log, to_seq, vec![page.withheld(items.start)], scratch)
         }
-        Plan::Frames(stretch) => write_frames(socket, nth, &topic.tail, stretch),
-        Plan::Slice(page, stretch) => write_slice(socket, nth, log, &page, stretch, scratch),
+        Plan::Frames(stretch) => write_frames(socket, nth, cursor, &topic.tail, stretch),
+        Plan::Slice(page, stretch) => write_slice(socket, nth, cursor, log, &page, stretch, scratch),
     }
 }
 
 /// Shared frames, as they are.
-fn write_frames(socket: &mut Socket, nth: usize, tail: &Tail, stretch: Stretch) -> Step {
+fn write_frames(socket: &mut Socket, nth: usize, cursor: &mut Cursor, tail: &Tail, stretch: Stretch) -> Step {
     let codec = socket.codec();
     let entries = || stretch.items.clone().filter_map(|i| tail.entry(i));
     let wrote = match stretch.items.len() {
@@ -215,11 +219,14 @@ fn write_frames(socket: &mut Socket, nth: usize, tail: &Tail, stretch: Stretch) 
     let all = sent.end == stretch.items.end;
     let last = tail.entry(sent.end - 1).map_or(0, |entry| entry.header().seq);
     let removed = all && stretch.removed;
-    let followed = &mut socket.follows[nth];
     Step::Moved(Moved {
         entries: whole,
-        covered: followed.cursor.advance(if all { stretch.to_seq } else { last }),
-        passed: followed.heard(sent, removed).filter_map(|i| tail.entry(i)).map(|entry| entry.decode()).collect(),
+        covered: cursor.advance(if all { stretch.to_seq } else { last }),
+        passed: socket.follows[nth]
+            .heard(sent, removed)
+            .filter_map(|i| tail.entry(i))
+            .map(|entry| entry.decode())
+            .collect(),
         removed,
     })
 }
@@ -228,6 +235,7 @@ fn write_frames(socket: &mut Socket, nth: usize, tail: &Tail, stretch: Stretch) 
 fn write_slice(
     socket: &mut Socket,
     nth: usize,
+    cursor: &mut Cursor,
     log: LogId,
     page: &Page,
     stretch: Stretch,
@@ -239,7 +247,7 @@ fn write_slice(
     let bytes = slice.as_ref();
     let end = entries_end(codec);
     scratch.clear();
-    entries_head(codec, log, socket.follows[nth].cursor.seq(), to_seq, bytes.len(), scratch);
+    entries_head(codec, log, cursor.seq(), to_seq, bytes.len(), scratch);
     let parts = [IoSlice::new(scratch), IoSlice::new(bytes), IoSlice::new(end)];
     match socket.write_vectored(&parts) {
         Wrote::Gone => return Step::Gone,
@@ -254,11 +262,10 @@ fn write_slice(
             rest.extend([end, items, head].into_iter().filter(|part| !part.is_empty()));
         }
     }
-    let followed = &mut socket.follows[nth];
     Step::Moved(Moved {
         entries: items.len(),
-        covered: followed.cursor.advance(to_seq),
-        passed: followed.heard(items, removed).map(|i| page.decode(i)).collect(),
+        covered: cursor.advance(to_seq),
+        passed: socket.follows[nth].heard(items, removed).map(|i| page.decode(i)).collect(),
         removed,
     })
 }
@@ -266,14 +273,14 @@ fn write_slice(
 /// A message that no other reader gets.
 fn private(
     socket: &mut Socket,
-    nth: usize,
+    cursor: &mut Cursor,
     log: LogId,
     to_seq: Seq,
     items: Vec<wire::Entry>,
     scratch: &mut Vec<u8>,
 ) -> Step {
     let entries = items.len();
-    let frame = Entries { log_id: log.to_wire(), after_seq: socket.follows[nth].cursor.seq(), to_seq, items };
+    let frame = Entries { log_id: log.to_wire(), after_seq: cursor.seq(), to_seq, items };
     scratch.clear();
     add_frame(socket.codec(), &ServerFrame { id: None, kind: Some(Kind::Entries(frame)) }, scratch);
     match socket.write(scratch) {
@@ -285,7 +292,7 @@ fn private(
             socket.backlog.get_or_insert_default().rest.push(rest);
         }
     }
-    let covered = socket.follows[nth].cursor.advance(to_seq);
+    let covered = cursor.advance(to_seq);
     Step::Moved(Moved { entries, covered, passed: Vec::new(), removed: false })
 }
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Invalid, millis};
 
+use super::registry::MAX_SHARDS;
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -73,7 +75,7 @@ impl Config {
         let (kib, mib) = (1024, 1024 * 1024);
         let time = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let ranges = [
-            ("shards", self.shards as u64, 1..=64),
+            ("shards", self.shards as u64, 1..=MAX_SHARDS as u64),
             ("tail_bytes", self.tail_bytes as u64, 64 * kib..=1024 * mib),
             ("notsent_lowat_bytes", u64::from(self.notsent_lowat_bytes), 1..=mib),
             ("read_buffer_bytes", self.read_buffer_bytes as u64, kib..=16 * mib),

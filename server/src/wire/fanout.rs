@@ -31,7 +31,7 @@ impl<A: Application> Shard<A> {
                 break;
             }
             topic.at -= 1;
-            let follower = topic.followers[topic.at as usize];
+            let follower = topic.followers.as_slice()[topic.at as usize];
             writes += self.advance(follower.slot, follower.nth as usize, FOLLOWER_WRITES);
         }
         self.topics.runs.push_back(Run::Entries(key));

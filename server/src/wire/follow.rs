@@ -2,15 +2,15 @@
 
 use bowline_protocol::LogId;
 
-use crate::tail::{Cursor, Spans};
+use crate::tail::Cursor;
 
 use super::application::Application;
+use super::followers::Follower;
 use super::io::Follow;
 use super::named::Subscription;
 use super::shard::Shard;
 use super::slab::Key;
 use super::slot::{Flag, Followed};
-use super::topic::Follower;
 
 impl<A: Application> Shard<A> {
     /// A socket follows a log from a place on, or goes to another place in it.
@@ -34,7 +34,7 @@ impl<A: Application> Shard<A> {
             self.counts.logs.inc();
             self.topics.insert_named(log, seq, name)
         });
-        self.enter(key, topic, Cursor::new(seq, seq, Spans::whole(), false), false);
+        self.enter(key, topic, Cursor::level(seq), false);
     }
 
     fn enter(&mut self, key: Key, topic: Key, cursor: Cursor, watch: bool) {
@@ -45,7 +45,11 @@ impl<A: Application> Shard<A> {
         if nth == socket.follows.capacity() {
             socket.follows.reserve_exact(1 + nth / 4);
         }
-        socket.follows.push(Followed::new(cursor, topic.index, place, watch));
+        socket.follows.push(Followed::new(topic.index, place, watch));
+        socket.put_cursor(nth, cursor);
+        if watch {
+            socket.watched = nth as u32;
+        }
         socket.set(Flag::Lags);
         self.queue(key);
     }
@@ -70,12 +74,12 @@ impl<A: Application> Shard<A> {
     /// Takes one log out of a socket, and the socket out of the log's list.
     pub(super) fn unfollow_nth(&mut self, key: Key, nth: usize) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let left = slot.socket.follows.swap_remove(nth);
+        let Some(left) = slot.socket.take_out(nth) else { return };
         let moved = slot.socket.follows.get(nth).map(|followed| (followed.topic, followed.place()));
         if let Some((topic, place)) = moved
             && let Some((topic, _)) = self.topics.at_mut(topic)
         {
-            topic.followers[place as usize].nth = nth as u32;
+            topic.followers.as_mut_slice()[place as usize].nth = nth as u32;
         }
         let Some(topic_key) = self.topics.key_at(left.topic) else { return };
         let name = self.topics.name(left.topic);
@@ -85,7 +89,7 @@ impl<A: Application> Shard<A> {
         let stored = name.is_none();
         let Some(topic) = self.topics.get_mut(topic_key) else { return };
         let moved = topic.take_out(left.place());
-        if topic.followers.is_empty() {
+        if topic.followers.as_slice().is_empty() {
             if stored {
                 self.registry.unfollow(topic.log, self.index);
             }

@@ -25,7 +25,7 @@ use super::fetch;
 use super::inbox::{Address, Adopted, Inbox, Notice};
 use super::io::Out;
 use super::metrics::{Counts, Tally};
-use super::registry::Registry;
+use super::registry::{MAX_SHARDS, Registry};
 use super::shard::{Shard, WAKE};
 use super::slab::Slab;
 use super::sweep::Sweep;
@@ -57,8 +57,6 @@ pub enum Refused {
     Broken(#[from] io::Error),
 }
 
-/// At most this many, a bit each in the registry.
-const MAX_SHARDS: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 impl<A: Application> Shards<A> {

@@ -80,6 +80,8 @@ pub(super) enum Notice {
 }
 
 const MAX_SIGNALS: usize = 1024;
+/// Room that is kept for the next mail, of each kind; what a storm took beyond it is given back.
+const KEPT_ROOM: usize = 1024;
 
 impl<T, D> Inbox<T, D> {
     pub(super) fn new(waker: Waker, config: &Config) -> Self {
@@ -180,6 +182,16 @@ impl<T, D> Mail<T, D> {
     fn reached(&mut self, log: LogId, seq: Seq) {
         let head = self.heads.entry(log).or_default();
         *head = seq.max(*head);
+    }
+
+    /// Everything was taken out.
+    pub(super) fn give_back_room(&mut self) {
+        self.sockets.shrink_to(KEPT_ROOM);
+        self.entries.shrink_to(KEPT_ROOM);
+        self.heads.shrink_to(KEPT_ROOM);
+        self.pages.shrink_to(KEPT_ROOM);
+        self.done.shrink_to(KEPT_ROOM);
+        self.signals.shrink_to(KEPT_ROOM);
     }
 
     fn is_empty(&self) -> bool {

@@ -126,7 +126,7 @@ impl Io<'_> {
     /// How far this socket has got in a log that it follows.
     pub fn cursor(&self, log: LogId) -> Option<Seq> {
         let topic = self.topics.find(log)?;
-        self.socket.follows.iter().find(|follow| follow.topic == topic.index).map(|follow| follow.cursor.seq())
+        self.socket.follows.iter().find(|follow| follow.topic == topic.index).map(|follow| follow.seq())
     }
 
     /// A command was begun, or answered. A socket with too many open ones is not read.

@@ -17,7 +17,7 @@ use super::named::Named;
 #[derive(Debug)]
 pub(super) struct Registry {
     /// A bit a shard.
-    followers: DashMap<LogId, u64>,
+    followers: DashMap<LogId, u16>,
     recent: Mutex<Recent>,
     pub named: Named,
 }
@@ -30,6 +30,8 @@ struct Recent {
     older_since: Instant,
 }
 
+/// A bit each in the sixteen of a log.
+pub(super) const MAX_SHARDS: usize = 16;
 /// Longer than any read of a reader's place takes.
 const KEPT: Duration = Duration::from_secs(15);
 const MAX_RECENT: usize = 65_536;
@@ -88,7 +90,7 @@ impl Recent {
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shards(u64);
+pub(super) struct Shards(u16);
 
 impl Shards {
     pub(super) fn is_empty(self) -> bool {
@@ -96,7 +98,7 @@ impl Shards {
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        (0..u64::BITS as usize).filter(move |shard| self.0 & 1 << shard != 0)
+        (0..MAX_SHARDS).filter(move |shard| self.0 & 1 << shard != 0)
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 /// Sockets served and writes of runs in one turn, so that readiness is looked at again soon.
 const TURN_SOCKETS: usize = 64;
 const TURN_WRITES: usize = 256;
+/// Outcomes for which room is kept; what a storm took beyond it is given back.
+const KEPT_OUTCOMES: usize = 1024;
 /// Writes of one log before the next log has its turn.
 const RUN_WRITES: usize = 64;
 
@@ -161,6 +163,7 @@ impl<A: Application> Shard<A> {
                 Notice::Stop => self.stopped = true,
             }
         }
+        mail.give_back_room();
     }
 
     fn adopt(&mut self, adopted: Adopted<A::Ticket>) {
@@ -241,7 +244,7 @@ impl<A: Application> Shard<A> {
 
     fn hand_out_outcomes(&mut self) {
         while self.made < self.config.turn_private_bytes {
-            let Some((key, done)) = self.outcomes.pop_front() else { return };
+            let Some((key, done)) = self.outcomes.pop_front() else { return self.outcomes.shrink_to(KEPT_OUTCOMES) };
             self.call(key, |app, slot, io| app.done(slot, done, io));
         }
     }

@@ -27,7 +27,7 @@ const MAX_RUNS: usize = 1024;
 impl<A: Application> Shard<A> {
     pub(super) fn signal(&mut self, log: LogId, signal: Arc<Signal>) {
         let Some(topic) = self.topics.find(log) else { return };
-        let Some(at) = self.topics.get(topic).map(|topic| topic.followers.len() as u32) else { return };
+        let Some(at) = self.topics.get(topic).map(|topic| topic.followers.as_slice().len() as u32) else { return };
         if self.topics.runs.len() < MAX_RUNS {
             self.topics.runs.push_back(Run::Signal(SignalRun { topic, at, signal }));
         }
@@ -38,13 +38,14 @@ impl<A: Application> Shard<A> {
         let mut writes = 0;
         while writes < allowed {
             let Some(topic) = self.topics.get(run.topic) else { return writes };
-            run.at = run.at.min(topic.followers.len() as u32);
+            let followers = topic.followers.as_slice();
+            run.at = run.at.min(followers.len() as u32);
             let Some(at) = run.at.checked_sub(1) else { return writes };
             run.at = at;
-            let follower = topic.followers[at as usize];
+            let follower = followers[at as usize];
             let head = topic.tail.head();
             let Some(slot) = self.slots.at_mut(follower.slot) else { continue };
-            let level = slot.socket.follows.get(follower.nth as usize).is_some_and(|f| f.cursor.is_level(head));
+            let level = slot.socket.follows.get(follower.nth as usize).is_some_and(|f| f.is_level(head));
             if !level || !slot.socket.is_open() {
                 continue;
             }

@@ -99,6 +99,13 @@ impl<T> Slab<T> {
     }
 
     /// The value at an index that something else keeps alive.
+    pub(super) fn at(&self, index: u32) -> Option<&T> {
+        match &self.cell(index)?.state {
+            State::Used(value) => Some(value),
+            State::Free { .. } => None,
+        }
+    }
+
     pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
         match &mut self.cell_mut(index)?.state {
             State::Used(value) => Some(value),

@@ -7,6 +7,8 @@ use bowline_protocol::{LogId, Seq};
 
 use crate::tail::{Arrival, Budget, Entry, Page, Tail, page_of};
 
+use super::followers::{Follower, Followers};
+use super::index::Index;
 use super::signals::SignalRun;
 use super::slab::{Key, Slab};
 
@@ -14,7 +16,7 @@ use super::slab::{Key, Slab};
 pub(super) struct Topic {
     pub log: LogId,
     pub tail: Tail,
-    pub followers: Vec<Follower>,
+    pub followers: Followers,
     /// Followers below this are still to be served in this round; a round walks backwards.
     pub at: u32,
     /// In the queue of runs.
@@ -27,18 +29,11 @@ pub(super) struct Topic {
     pub doubtful: bool,
 }
 
-/// A socket in a topic's list: its slot, and which of its logs this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Follower {
-    pub slot: u32,
-    pub nth: u32,
-}
-
 /// All logs of a shard, and the memory that they share.
 #[derive(Debug)]
 pub(super) struct Topics {
     topics: Slab<Topic>,
-    by_log: HashMap<LogId, u32>,
+    by_log: Index,
     /// The names of those that are in no store.
     named: HashMap<u32, Arc<str>>,
     pub budget: Budget,
@@ -64,7 +59,7 @@ impl Topics {
     pub(super) fn new(tail_bytes: usize) -> Self {
         Self {
             topics: Slab::new(),
-            by_log: HashMap::new(),
+            by_log: Index::default(),
             named: HashMap::new(),
             budget: Budget::new(tail_bytes),
             runs: VecDeque::new(),
@@ -75,7 +70,7 @@ impl Topics {
     }
 
     pub(super) fn find(&self, log: LogId) -> Option<Key> {
-        self.topics.key_at(*self.by_log.get(&log)?)
+        self.topics.key_at(self.by_log.find(log, &self.topics)?)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Topic> {
@@ -99,14 +94,14 @@ impl Topics {
         let key = self.topics.insert(Topic {
             log,
             tail: Tail::new(head),
-            followers: Vec::new(),
+            followers: Followers::None,
             at: 0,
             queued: false,
             again: false,
             starving: false,
             doubtful: false,
         });
-        self.by_log.insert(log, key.index);
+        self.by_log.insert(log, key.index, &self.topics);
         key
     }
 
@@ -124,10 +119,11 @@ impl Topics {
 
     /// Forgets a log that nobody follows here.
     pub(super) fn remove(&mut self, key: Key) {
+        let Some(log) = self.topics.get(key).map(|topic| topic.log) else { return };
+        self.by_log.remove(log, &self.topics);
+        self.named.remove(&key.index);
         if let Some(mut topic) = self.topics.remove(key) {
-            self.named.remove(&key.index);
             topic.tail.clear(&mut self.budget);
-            self.by_log.remove(&topic.log);
         }
     }
 
@@ -212,7 +208,7 @@ impl Topics {
             topic.again = true;
         } else {
             topic.queued = true;
-            topic.at = topic.followers.len() as u32;
+            topic.at = topic.followers.as_slice().len() as u32;
             self.runs.push_back(Run::Entries(key));
         }
     }
@@ -243,20 +239,29 @@ impl Topics {
 impl Topic {
     /// Adds a follower at the end, which a round under way has passed; returns its place.
     pub(super) fn add(&mut self, follower: Follower) -> u32 {
-        if self.followers.len() == self.followers.capacity() {
-            self.followers.reserve_exact(1 + self.followers.len() / 4);
-        }
         self.followers.push(follower);
-        self.followers.len() as u32 - 1
+        self.followers.as_slice().len() as u32 - 1
     }
 
     /// Takes a follower out; returns the one that has taken its place. That one comes from the end, so a round under way
     /// has served it, or has not begun.
     pub(super) fn take_out(&mut self, place: u32) -> Option<Follower> {
-        if (place as usize) < self.followers.len() {
-            self.followers.swap_remove(place as usize);
-        }
-        self.at = self.at.min(self.followers.len() as u32);
-        self.followers.get(place as usize).copied()
+        self.followers.swap_remove(place as usize);
+        let followers = self.followers.as_slice();
+        self.at = self.at.min(followers.len() as u32);
+        followers.get(place as usize).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every user has a log of his own, so the targets count these bytes a socket too.
+    #[test]
+    fn a_topic_is_small() {
+        let size = size_of::<Topic>();
+        println!("topic {size} B");
+        assert!(size <= 64, "{size}");
     }
 }
