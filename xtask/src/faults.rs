@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 
 use crate::command::{self, cargo};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Place};
 use crate::packages;
 use crate::postgres::{Cluster, Files};
 
@@ -94,7 +94,7 @@ fn run_built(options: &Options) -> anyhow::Result<()> {
     let mut database = if options.embedded { None } else { Some(Cluster::start(Files::OnDisk)?) };
     let nodes = if options.embedded { 1 } else { options.nodes.max(1) };
     let url = database.as_ref().map(Cluster::url);
-    let mut nodes = Nodes::start(&built("bowline"), nodes, url.as_deref())?;
+    let mut nodes = Nodes::start(&built("bowline"), nodes, url.as_deref(), &Place::default())?;
     let mut load = Load::start(&built("bowline-loadtest"), &nodes.urls(), seed, options.plant)?;
     load.expect("ready")?;
     for round in 1..=options.rounds {

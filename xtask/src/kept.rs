@@ -20,7 +20,8 @@ pub(crate) struct Kept {
 }
 
 /// Starts the program, and again for each line of its input, once the one before has ended. When the input ends, which the
-/// kernel sees to if the task dies, it ends the program by the signal $1 and removes the folder $2, if there is one.
+/// kernel sees to if the task dies, it ends the program by the signal $1 and removes the folder $2, if there is one. (A cgroup
+/// goes by rmdir alone.)
 const KEEPER: &str = r#"
 signal=$1 folder=$2 log=$3; shift 3
 serve() { "$@" </dev/null >>"$log" 2>&1 & pid=$!; echo $pid; }
@@ -29,7 +30,7 @@ trap '' INT TERM HUP
 while read -r _; do wait $pid; serve "$@"; done
 kill -s $signal $pid 2>/dev/null
 wait $pid
-[ -z "$folder" ] || rm -rf "$folder"
+[ -z "$folder" ] || rmdir "$folder" 2>/dev/null || rm -rf "$folder"
 "#;
 
 impl Kept {

@@ -1,5 +1,7 @@
 //! What a contributor runs: `cargo xtask --help`.
 
+mod bed;
+mod bench_hub;
 mod check;
 mod command;
 mod conformance;
@@ -7,7 +9,10 @@ mod faults;
 mod kept;
 mod nodes;
 mod packages;
+mod pod;
 mod postgres;
+mod scale;
+mod squeeze;
 mod tidy;
 
 use std::path::Path;
@@ -35,6 +40,12 @@ enum Task {
     },
     /// Kills servers and PostgreSQL at random moments under load, and checks that every promise held.
     Faults(faults::Options),
+    /// Holds the hub against a bare writer of ready-made frames, in alternating rounds: ephemeral and durable messages.
+    BenchHub(bench_hub::Options),
+    /// A server in a memory cgroup with a limit, as a pod has: sockets that wait, then all of them cut and back at once.
+    Pod(squeeze::Options),
+    /// As many sockets as asked for, over as many servers as that takes.
+    Scale(scale::Options),
     /// The rules of the house that no compiler knows.
     Tidy,
     /// Writes anew what is made from the code: the bytes of the golden vectors, and the examples and tables of the
@@ -46,6 +57,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test { only } => check::run(only),
         Task::Faults(options) => faults::run(&options),
+        Task::BenchHub(options) => bench_hub::run(&options),
+        Task::Pod(options) => squeeze::run(&options),
+        Task::Scale(options) => scale::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bless => command::run(
             command::cargo().args(["test", "-p", "bowline-protocol", "--test", "contract"]).env("BOWLINE_BLESS", "1"),

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use crate::command;
 use crate::kept::Kept;
+use crate::pod::Pod;
 
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
@@ -23,13 +24,26 @@ struct Node {
     alive: bool,
 }
 
-/// Nodes of one deployment take each other's tokens, and everyone here comes from one address.
-const TOKENS: &str = "accounts.tokens.secret=one secret for all nodes of this run";
+/// Where servers run, and what they are told beside.
+#[derive(Default)]
+pub(crate) struct Place<'a> {
+    pub(crate) settings: &'a [&'a str],
+    pub(crate) pod: Option<&'a Pod>,
+}
+
+/// What nodes of one deployment sign their tokens with, so that they take each other's, and those of whoever knows it.
+pub(crate) const SECRET: &str = "one secret for all nodes of this run";
+/// Everyone here comes from one address.
 const LOGINS: &str = "http.logins_per_address.burst=1000";
 
 impl Nodes {
     /// With a database these are nodes over it; without, there is one, on its embedded database.
-    pub(crate) fn start(program: &Path, count: usize, database: Option<&str>) -> anyhow::Result<Nodes> {
+    pub(crate) fn start(
+        program: &Path,
+        count: usize,
+        database: Option<&str>,
+        place: &Place<'_>,
+    ) -> anyhow::Result<Nodes> {
         let folder = std::env::temp_dir().join(format!("bowline-nodes-{}", std::process::id()));
         fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         let mut nodes = Nodes { nodes: Vec::new(), folder };
@@ -39,12 +53,18 @@ impl Nodes {
         for number in 0..count {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let mut serve = Command::new(program);
-            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", TOKENS]).args(["--set", LOGINS]);
+            let tokens = format!("accounts.tokens.secret={SECRET}");
+            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", &tokens, "--set", LOGINS]);
+            serve.args(place.settings.iter().flat_map(|setting| ["--set", setting]));
             match database {
                 Some(url) => serve.env("DATABASE_URL", url),
                 None => serve.env_remove("DATABASE_URL").arg("--data-dir").arg(nodes.data_dir()),
             };
-            let process = Kept::start(&serve, None, "TERM", &nodes.log(number), None)?;
+            let log = nodes.log(number);
+            let process = match place.pod {
+                Some(pod) => Kept::start(&pod.within(&serve), None, "TERM", &log, Some(pod.folder()))?,
+                None => Kept::start(&serve, None, "TERM", &log, None)?,
+            };
             nodes.nodes.push(Node { process, port, alive: true });
         }
         nodes.wait()?;
@@ -57,6 +77,10 @@ impl Nodes {
 
     pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.port)).collect()
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.pid()).collect()
     }
 
     pub(crate) fn kill(&mut self, number: usize) -> anyhow::Result<()> {

@@ -1,0 +1,67 @@
+//! One server in a pod: how little memory holds how many sockets, with the kernel's part counted, and all of them cut and back
+//! at once. PostgreSQL and the load tool stay outside.
+
+use anyhow::bail;
+
+use crate::bed::{self, Bed};
+use crate::nodes::Place;
+use crate::pod::Pod;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The pod's memory.
+    #[arg(long, default_value_t = 64)]
+    limit_mib: u64,
+    #[arg(long, default_value_t = 10_000)]
+    sockets: u32,
+    /// How long messages flow to the sockets that wait.
+    #[arg(long, default_value = "30s")]
+    duration: String,
+    /// Without the storm.
+    #[arg(long)]
+    idle_only: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    bed::build()?;
+    let pod = Pod::make(options.limit_mib)?;
+    let bed = Bed::make(1, &Place { settings: &[], pod: Some(&pod) })?;
+    let held = squeeze(options, &pod, &bed);
+    // What was charged says more than that a server has gone.
+    let shown = show(&pod, &bed, "at the end");
+    bed.end()?;
+    drop(pod);
+    shown?;
+    match held? {
+        true => Ok(()),
+        false => bail!("the load tool saw what must not be"),
+    }
+}
+
+fn squeeze(options: &Options, pod: &Pod, bed: &Bed) -> anyhow::Result<bool> {
+    show(pod, bed, "before the first socket")?;
+    let sockets = options.sockets.to_string();
+    println!("== {sockets} sockets that wait, in {} MiB", options.limit_mib);
+    let mut held = bed.load(&["idle", "-c", &sockets, "-d", &options.duration])?;
+    show(pod, bed, "after the sockets that wait")?;
+    if !options.idle_only {
+        println!("== all cut, all back");
+        held &= bed.load(&["storm", "-c", &sockets])?;
+    }
+    Ok(held)
+}
+
+fn show(pod: &Pod, bed: &Bed, when: &str) -> anyhow::Result<()> {
+    let charged = pod.charged()?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let rss = bed.nodes.pids().iter().filter_map(|pid| bed::status_kib(*pid, "VmRSS")).sum::<u64>() as f64 / 1024.0;
+    println!(
+        "pod {when}: {:.1} MiB charged, {:.1} of it the kernel's, peak {:.1}; RSS of the server {rss:.1}; limit met {} times, {} killed",
+        mib(charged.used),
+        mib(charged.kernel),
+        mib(charged.peak),
+        charged.failed,
+        charged.killed,
+    );
+    Ok(())
+}
