@@ -10,7 +10,9 @@
 //! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`baseline`] judge the [`figures`],
 //!   [`report`] tells them. [`progress`] speaks meanwhile.
 
+mod bare;
 mod baseline;
+mod bench;
 mod chat;
 mod check;
 mod cost;
@@ -67,6 +69,11 @@ enum Scenario {
     Storm(storm::Args),
     /// Have a share of the readers stop reading for a while
     Slow(slow::Args),
+    /// The hub beside a bare writer of ready-made frames, in alternating rounds: deliveries a processor second
+    Bench(bench::Args),
+    /// The bare writer
+    #[command(hide = true, name = bare::SUBCOMMAND)]
+    Bare,
     /// One of this tool's own processes, told what to do by the first one
     #[command(hide = true, name = fleet::worker::SUBCOMMAND)]
     Worker,
@@ -93,6 +100,8 @@ async fn main() -> ExitCode {
         Scenario::Fanout(args) => fanout::run(args).await,
         Scenario::Storm(args) => storm::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
+        Scenario::Bench(args) => bench::run(args).await,
+        Scenario::Bare => bare::run(),
         Scenario::Worker => fleet::worker::run(),
     };
     match outcome {

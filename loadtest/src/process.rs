@@ -53,6 +53,32 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_S))
 }
 
+/// The same by the scheduler's own count, in nanoseconds; of the threads that there are.
+pub(crate) fn threads_cpu(pid: u32) -> anyhow::Result<Duration> {
+    Ok(tasks(pid)?.iter().map(|(_, ran)| *ran).sum())
+}
+
+/// Of the threads of this name.
+pub(crate) fn thread_cpu(pid: u32, name: &str) -> anyhow::Result<Duration> {
+    let tasks = tasks(pid)?;
+    let mut named = tasks.iter().filter(|(comm, _)| comm == name).map(|(_, ran)| *ran).peekable();
+    named.peek().with_context(|| format!("process {pid} has no thread {name}"))?;
+    Ok(named.sum())
+}
+
+/// Each thread's name, and how long it ran.
+fn tasks(pid: u32) -> anyhow::Result<Vec<(String, Duration)>> {
+    let mut tasks = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        let read = |file: &str| fs::read_to_string(task.join(file));
+        // A thread may have ended since the folder was read.
+        let (Ok(comm), Ok(stat)) = (read("comm"), read("schedstat")) else { continue };
+        tasks.push((comm.trim_end().to_owned(), ran(&stat).context("/proc/PID/task/TID/schedstat")?));
+    }
+    Ok(tasks)
+}
+
 /// How many descriptors the process may have.
 pub(crate) fn descriptor_limit(pid: u32) -> Option<u64> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
@@ -64,6 +90,10 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn ran(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn kib(text: &str, name: &str) -> Option<u64> {
@@ -95,6 +125,7 @@ mod tests {
         assert_eq!(kib(rollup, "Pss:"), Some(263 * 1024));
         assert_eq!(kib("Name:\tx\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12 * 1024));
         assert_eq!(kib("Name:\tx\n", "VmRSS:"), None);
+        assert_eq!(ran("12345678 990 17\n"), Some(Duration::from_nanos(12_345_678)));
         let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
                       Max open files            20000                524288               files\n\
                       Max nice priority         unlimited            0\n";
@@ -111,5 +142,7 @@ mod tests {
         assert!(two.rss_bytes > one.rss_bytes * 3 / 2);
         assert!(usage(&[]).expect("none").is_none());
         assert!(usage(&[u32::MAX]).is_err());
+        assert!(threads_cpu(pid).expect("ours") > Duration::ZERO);
+        assert!(thread_cpu(pid, "nobody's").is_err());
     }
 }

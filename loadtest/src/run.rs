@@ -80,6 +80,11 @@ impl Run {
         &self.sampler
     }
 
+    /// A threshold of the scenario's own, beside those that were asked for.
+    pub(crate) fn must(&mut self, threshold: Threshold) {
+        self.thresholds.push(threshold);
+    }
+
     /// Tells the result. It is good if the scenario says so, every threshold is kept, and nothing has become worse by more than
     /// `--fail-on-regression` allows.
     pub(crate) fn finish<S: Summary>(self, summary: &S) -> anyhow::Result<Outcome> {
