@@ -52,6 +52,16 @@ pub(crate) enum Name {
     Beyond,
 }
 
+impl Name {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Name::Wide => "1 × 1,000, 200/s",
+            Name::Many => "1,000 × 10, 2,000/s",
+            Name::Beyond => "1 × 1,000, 500/s",
+        }
+    }
+}
+
 /// What is published to how many.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -105,7 +115,7 @@ async fn compare(args: &Args, shape: &Shape, run: &Run, shown: &Shown) -> anyhow
     let bare = Bare::start()?;
     let mut sides = side::all(&args.common, &args.fleet, shape, &bare).await?;
     *shown.lock().unwrap_or_else(PoisonError::into_inner) = sides.iter().map(Side::watcher).collect();
-    run.timeline().mark(format!("{:?}: all are connected", shape.name));
+    run.timeline().mark(format!("{}: all are connected", shape.name.words()));
     let mut rounds = Vec::new();
     for n in 1..=args.rounds {
         let mut round = Round::new(shape.name, n);

@@ -30,11 +30,13 @@ pub(crate) struct Crowd {
 /// Every message and every delivery. The keys are documented in docs/loadtest.md.
 #[derive(Debug, Serialize)]
 pub(crate) struct Account {
-    connect_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_s: Option<f64>,
     connect_retries: u64,
-    client_bytes_per_socket: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_bytes_per_socket: Option<f64>,
     sent: u64,
-    acked: u64,
+    pub(crate) acked: u64,
     refused: u64,
     unanswered: u64,
     pub(crate) deliveries: u64,
@@ -48,7 +50,7 @@ pub(crate) struct Account {
     foreign: u64,
     said_losses: u64,
     sockets_lost: u64,
-    complaints: Vec<String>,
+    pub(crate) complaints: Vec<String>,
 }
 
 /// Memory is looked at when nothing has happened for this long.
@@ -132,26 +134,36 @@ impl Crowd {
         let answered = self.fleet.published(ANSWERS).await;
         self.fleet.expect().await?;
         self.fleet.settle(self.timeout).await?;
-        let mut account = self.account();
+        let mut account = Account::of(&self.fleet);
+        account.connect_s = Some(self.connect_s);
+        account.client_bytes_per_socket = Some(self.client_bytes_per_socket);
         if let Err(error) = answered {
             account.complaints.push(format!("{error:#}"));
         }
         Ok(account)
     }
+}
 
-    fn account(&self) -> Account {
-        let state = self.fleet.state();
+/// Does not go on for longer than `--timeout`.
+pub(crate) async fn bounded<T>(limit: Duration, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    timeout(limit, run).await.context("not done within --timeout")?
+}
+
+impl Account {
+    /// Of what has been published until now. How long connecting took, and what it cost here, is not in it.
+    pub(crate) fn of(fleet: &Fleet) -> Account {
+        let state = fleet.state();
         let (counts, faults) = (state.counts, state.counts.faults);
         Account {
-            connect_s: self.connect_s,
+            connect_s: None,
             connect_retries: counts.retries,
-            client_bytes_per_socket: self.client_bytes_per_socket,
+            client_bytes_per_socket: None,
             sent: counts.sent,
             acked: counts.acked,
             refused: counts.refused,
             unanswered: counts.sent - counts.acked - counts.refused,
             deliveries: counts.deliveries,
-            deliveries_due: self.fleet.due(),
+            deliveries_due: fleet.due(),
             echoes: counts.echoes,
             lost: faults.lost + state.behind,
             repeated: faults.repeated,
@@ -163,14 +175,7 @@ impl Crowd {
             complaints: state.complaints,
         }
     }
-}
 
-/// Does not go on for longer than `--timeout`.
-pub(crate) async fn bounded<T>(limit: Duration, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    timeout(limit, run).await.context("not done within --timeout")?
-}
-
-impl Account {
     /// Every message was acked, and delivered to everyone once and in order.
     pub(crate) fn ok(&self) -> bool {
         let wrong = [self.lost, self.repeated, self.reordered, self.altered, self.foreign, self.said_losses];
@@ -187,8 +192,12 @@ impl Account {
             0 => String::new(),
             retries => format!(", after {retries} attempts that did not succeed"),
         };
-        lines.say("connected", format_args!("in {:.2} s{retries}", self.connect_s));
-        lines.say("client bytes a socket", format_args!("{:.0}", self.client_bytes_per_socket));
+        if let Some(connect_s) = self.connect_s {
+            lines.say("connected", format_args!("in {connect_s:.2} s{retries}"));
+        }
+        if let Some(bytes) = self.client_bytes_per_socket {
+            lines.say("client bytes a socket", format_args!("{bytes:.0}"));
+        }
         lines.say("messages", format_args!("{} of {} acked, {} refused", self.acked, self.sent, self.refused));
         lines.say("deliveries", format_args!("{} of {}", self.deliveries, self.deliveries_due));
         let faults = [

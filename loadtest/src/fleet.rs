@@ -20,7 +20,7 @@ pub(crate) mod places;
 mod publish;
 pub(crate) mod seats;
 mod session;
-mod shared;
+pub(crate) mod shared;
 pub(crate) mod stamp;
 pub(crate) mod tally;
 pub(crate) mod worker;

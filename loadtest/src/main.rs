@@ -7,14 +7,14 @@
 //!   the server's [`cost`].
 //! - [`faults`] chats while servers are killed, and checks that every promise held.
 //! - [`people`] gives the users; [`probe`], [`process`] and [`environment`] measure the machine.
-//! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`baseline`] judge the [`figures`],
+//! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`compare`] judge the [`figures`],
 //!   [`report`] tells them. [`progress`] speaks meanwhile.
 
 mod bare;
-mod baseline;
 mod bench;
 mod chat;
 mod check;
+mod compare;
 mod cost;
 mod crowd;
 mod environment;
@@ -34,7 +34,9 @@ mod run;
 mod sample;
 mod sends;
 mod slow;
+mod soak;
 mod storm;
+mod stress;
 mod threshold;
 mod timeline;
 mod times;
@@ -69,6 +71,12 @@ enum Scenario {
     Storm(storm::Args),
     /// Have a share of the readers stop reading for a while
     Slow(slow::Args),
+    /// 100 users who chat, held to what chat must keep
+    Baseline(sends::baseline::Args),
+    /// A mix of everything for a long time: does memory, do descriptors, threads or p99 grow?
+    Soak(soak::Args),
+    /// More and more, until a threshold breaks: where the knee is, and what ran out first
+    Stress(stress::Args),
     /// The hub beside a bare writer of ready-made frames, in alternating rounds: deliveries a processor second
     Bench(bench::Args),
     /// The bare writer
@@ -100,6 +108,9 @@ async fn main() -> ExitCode {
         Scenario::Fanout(args) => fanout::run(args).await,
         Scenario::Storm(args) => storm::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
+        Scenario::Baseline(args) => sends::baseline::run(args).await,
+        Scenario::Soak(args) => soak::run(args).await,
+        Scenario::Stress(args) => stress::run(args).await,
         Scenario::Bench(args) => bench::run(args).await,
         Scenario::Bare => bare::run(),
         Scenario::Worker => fleet::worker::run(),

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 pub(crate) use page::html;
 
-use crate::baseline::Change;
+use crate::compare::Change;
 use crate::environment::Environment;
 use crate::figures::Figures;
 use crate::threshold::Check;
@@ -75,7 +75,7 @@ impl Change {
 }
 
 fn line(what: &str, value: impl std::fmt::Display) {
-    println!("{what:<26} {value}");
+    println!("{what:<30} {value}");
 }
 
 pub(crate) fn write(path: &Path, flag: &str, text: &str) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::baseline::{Baseline, Change};
+use crate::compare::{Baseline, Change};
 use crate::environment::Environment;
 use crate::figures::Figures;
 use crate::options::{Common, Output};
@@ -83,6 +83,11 @@ impl Run {
     /// A threshold of the scenario's own, beside those that were asked for.
     pub(crate) fn must(&mut self, threshold: Threshold) {
         self.thresholds.push(threshold);
+    }
+
+    /// Those that were asked for, for a scenario that judges its steps by them and not its end.
+    pub(crate) fn take_thresholds(&mut self) -> Vec<Threshold> {
+        std::mem::take(&mut self.thresholds)
     }
 
     /// Tells the result. It is good if the scenario says so, every threshold is kept, and nothing has become worse by more than

@@ -1,6 +1,7 @@
 //! Durable sends at a rate, timed from when each was meant to go: a server that falls behind can't hide it by being
 //! asked less. Beside it, in the same run, what the disk takes.
 
+pub(crate) mod baseline;
 mod load;
 mod result;
 
@@ -78,15 +79,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.conversations > 0 && args.window > 0, "--conversations and --window: at least 1");
     ensure!(args.bytes >= load::STAMP_BYTES, "--bytes: at least {}", load::STAMP_BYTES);
     let limit = args.common.timeout;
-    timeout(limit, measured(args)).await.context("not done within --timeout")?
+    timeout(limit, async {
+        let (run, summary) = measured("sends", args).await?;
+        run.finish(&summary)
+    })
+    .await
+    .context("not done within --timeout")?
 }
 
-async fn measured(args: Args) -> anyhow::Result<Outcome> {
+async fn measured(scenario: &str, args: Args) -> anyhow::Result<(Run, result::Summary)> {
     let minting = args.common.minting().context("--token-secret is needed: sends uses minted tokens")?;
     let load = Arc::new(Load::new(args.bytes, args.window));
     let mut sockets = load::prepare(&args, &minting).await?;
     let (before, probe) = (process::usage(&args.common.pids)?, Probe::start(&args.probe_dir)?);
-    let run = Run::start("sends", &args.common)?;
+    let run = Run::start(scenario, &args.common)?;
     draw(&run, &load, &probe);
 
     let until = Instant::now() + args.duration;
@@ -118,8 +124,8 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
         tokio::time::sleep(progress::EVERY).await;
     }
     tasks.shutdown().await;
-    let result = result::Summary::new(&args, &load, acked_in_time, fdatasync, before.zip(after), pacing_late);
-    run.finish(&result)
+    let summary = result::Summary::new(&args, &load, acked_in_time, fdatasync, before.zip(after), pacing_late);
+    Ok((run, summary))
 }
 
 fn draw(run: &Run, load: &Arc<Load>, probe: &Probe) {

@@ -115,6 +115,17 @@ impl Timeline {
 }
 
 impl Inner {
+    pub(crate) fn series(&self, plot: Plot, name: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.plot == plot && series.name == name)
+    }
+
+    /// Of what a series held from then on; none if it held nothing.
+    pub(crate) fn mean_since(&self, from_s: f64, plot: Plot, name: &str) -> Option<f64> {
+        let points = self.series(plot, name)?.points.iter().filter(|point| point.at_s >= from_s);
+        let (sum, count) = points.fold((0.0, 0u32), |(sum, count), point| (sum + point.value, count + 1));
+        (count > 0).then(|| sum / f64::from(count))
+    }
+
     /// The plots that have something in them, in a fixed order of interest and then as they came.
     pub(crate) fn plots(&self) -> Vec<Plot> {
         let mut plots: Vec<Plot> = Vec::new();

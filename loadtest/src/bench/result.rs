@@ -59,6 +59,9 @@ pub(super) struct Summary {
     rounds: Vec<Round>,
 }
 
+/// Of a delivery, at p99.
+const BEHIND_MS: f64 = 200.0;
+
 impl Measured {
     pub(super) fn new(deliveries: u64, cpu: Duration, times: &Percentiles) -> Self {
         let deliveries_per_cpu_s = deliveries as f64 / cpu.as_secs_f64().max(1e-6);
@@ -102,8 +105,8 @@ impl Round {
         });
         let (ephemeral, durable) = (self.ephemeral_over_bare, self.durable_over_ephemeral);
         format!(
-            "{:?} {}: {}; ephemeral / bare {ephemeral:.2}, durable / ephemeral {durable:.2}",
-            self.shape,
+            "{}, round {}: {}; ephemeral / bare {ephemeral:.2}, durable / ephemeral {durable:.2}",
+            self.shape.words(),
             self.round,
             told.collect::<Vec<_>>().join(", ")
         )
@@ -120,6 +123,15 @@ impl Summary {
             }
         }
         Self { duration_s: duration.as_secs_f64(), shapes, rounds }
+    }
+
+    /// Rounds in which the bare writer did not keep up although it could. The hub writes several frames at once then, and each costs
+    /// less: the ratio is better than it would be.
+    fn behind(&self) -> usize {
+        let behind = |round: &&Round| {
+            round.shape != Name::Beyond && round.sides.bare.is_some_and(|bare| bare.p99_ms > BEHIND_MS)
+        };
+        self.rounds.iter().filter(behind).count()
     }
 }
 
@@ -164,16 +176,18 @@ impl run::Summary for Summary {
     }
 
     fn verdict(&self) -> String {
-        "Every message of every round was delivered exactly".to_owned()
+        let told = "Every message of every round was delivered exactly";
+        match self.behind() {
+            0 => told.to_owned(),
+            rounds => format!(
+                "{told}, but in {rounds} rounds the bare writer fell behind: this machine is too busy for these ratios"
+            ),
+        }
     }
 
     fn lines(&self, lines: &mut Lines) {
         for (name, shape) in &self.shapes {
-            let what = match name {
-                Name::Wide => "1 × 1,000, 200/s",
-                Name::Many => "1,000 × 10, 2,000/s",
-                Name::Beyond => "1 × 1,000, 500/s",
-            };
+            let what = name.words();
             for (side, measured) in NAMES.iter().zip([shape.bare, shape.ephemeral, shape.durable]) {
                 let (each, p50, p99) = (number(measured.deliveries_per_cpu_s), measured.p50_ms, measured.p99_ms);
                 lines.say(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::clock;
 use super::order::{Identity, Pace, Plan, Server, Stream};
 use super::seats::Seats;
-use crate::options::Common;
+use crate::options::{Common, duration};
 
 #[derive(clap::Args)]
 pub(crate) struct FleetOptions {
@@ -20,6 +20,9 @@ pub(crate) struct FleetOptions {
     /// Connects begun a second; 0: as fast as the server takes them
     #[arg(long, default_value_t = 0.0, value_name = "R")]
     connect_rate: f64,
+    /// The sockets connect evenly over this time
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "connect_rate")]
+    ramp: Option<Duration>,
     /// Connects under way at a time
     #[arg(long, default_value_t = 256, value_name = "N")]
     handshakes: u32,
@@ -64,7 +67,9 @@ impl FleetOptions {
             first: 0,
             count: seats.readers(),
             publishers: publishers + u32::from(seats.beside > 0),
-            connect_rate: self.connect_rate,
+            connect_rate: self
+                .ramp
+                .map_or(self.connect_rate, |ramp| f64::from(seats.readers()) / ramp.as_secs_f64().max(1e-3)),
             handshakes: self.handshakes,
             receive_buffer: self.rcvbuf,
             until_ns: clock::now_ns() + clock::ns(common.timeout + Duration::from_secs(5)),

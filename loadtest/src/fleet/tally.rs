@@ -80,6 +80,13 @@ impl Times {
         self.0[kind as usize].saturating_record((to_ns.saturating_sub(from_ns) / 1_000).max(1));
     }
 
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(&other.0) {
+            // Both have the same bounds, so it fits.
+            let _ = own.add(other);
+        }
+    }
+
     pub(crate) fn of(&self, kind: Kind) -> &Histogram<u64> {
         &self.0[kind as usize]
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::Report;
-use super::picture::{clock, draw};
+use super::picture::{clock, draw_all};
 use crate::unit::{Unit, Written};
 
 const STYLE: &str = include_str!("page.css");
@@ -85,6 +85,14 @@ fn head(html: &mut String, report: &Report) {
 fn headline(html: &mut String, report: &Report) {
     let main = |what: &str| format!("{}.{what}", report.main);
     let wanted = [
+        ("knee_messages_per_s".to_owned(), "messages at the knee"),
+        ("knee_sockets".to_owned(), "sockets at the knee"),
+        ("wide.ephemeral_over_bare".to_owned(), "hub / bare writer, 1 × 1,000 × 200/s"),
+        ("many.ephemeral_over_bare".to_owned(), "hub / bare writer, 1,000 × 10, 2,000/s"),
+        ("wide.durable_over_ephemeral".to_owned(), "durable / ephemeral, 1 × 1,000 × 200/s"),
+        ("many.durable_over_ephemeral".to_owned(), "durable / ephemeral, 1,000 × 10, 2,000/s"),
+        ("beyond.ephemeral.p99_ms".to_owned(), "p99 of the hub, 1 × 1,000 × 500/s"),
+        ("whole_s".to_owned(), "until everybody has everything"),
         (main("p50_ms"), "median"),
         (main("p99_ms"), "p99"),
         (main("max_ms"), "slowest"),
@@ -99,7 +107,12 @@ fn headline(html: &mut String, report: &Report) {
     let tiles = wanted.iter().filter_map(|(name, words)| Some((name, words, report.figures.get(name)?)));
     html.push_str("<section class=tiles aria-label=\"The main figures\">");
     for (name, words, value) in tiles.take(6) {
-        let about = if name.starts_with(report.main) { report.main.replace('_', " ") } else { String::new() };
+        // A sentence of words, of which the name's are none: `send_to_deliver`.
+        let about = if name.starts_with(report.main) && !words.contains(',') {
+            report.main.replace(['_', '.'], " ")
+        } else {
+            String::new()
+        };
         let written = Written(value, Unit::of(name)).to_string();
         let (number, unit) = written.split_once(' ').unwrap_or((&written, ""));
         let _ = write!(html, "<div><b>{number}<small> {unit}</small></b><span>{} {words}</span></div>", escape(&about));
@@ -150,8 +163,7 @@ fn changes(html: &mut String, report: &Report) {
 }
 
 fn plots(html: &mut String, report: &Report) {
-    let plots = report.timeline.plots();
-    if plots.is_empty() {
+    if report.timeline.series.is_empty() {
         return;
     }
     html.push_str("<section><h2>Over time</h2>");
@@ -163,9 +175,7 @@ fn plots(html: &mut String, report: &Report) {
         html.push_str("</ol>");
     }
     html.push_str("<div class=plots>\n");
-    for plot in plots {
-        html.push_str(&draw(plot, &report.timeline, &report.checks, until_s(report)));
-    }
+    html.push_str(&draw_all(&report.timeline, &report.checks, until_s(report)));
     html.push_str("</div></section>\n");
 }
 
@@ -196,7 +206,7 @@ fn until_s(report: &Report) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::Baseline;
+    use crate::compare::Baseline;
     use crate::environment::Environment;
     use crate::figures::Figures;
     use crate::report::Lines;

@@ -22,10 +22,40 @@ struct Axes {
     step: f64,
 }
 
-/// One plot, with the bounds that concern it.
-pub(super) fn draw(plot: Plot, timeline: &Inner, checks: &[Check], until_s: f64) -> String {
-    let series: Vec<&Series> = timeline.series.iter().filter(|series| series.plot == plot).collect();
-    let most = series.iter().filter_map(|series| series.most()).fold(0.0, f64::max);
+/// A curve, and the number of its colour.
+type Curve<'a> = (&'a Series, usize);
+
+/// All plots of a page, with the bounds that concern them.
+pub(super) fn draw_all(timeline: &Inner, checks: &[Check], until_s: f64) -> String {
+    let mut known: Vec<(&str, usize)> = Vec::new();
+    let plots = timeline.plots().into_iter().map(|plot| {
+        let series = timeline.series.iter().filter(|series| series.plot == plot);
+        draw(plot, &coloured(series, &mut known), timeline, checks, until_s)
+    });
+    plots.collect()
+}
+
+/// What has the same name has the same colour in every plot, unless another curve of the plot has it already.
+fn coloured<'a>(series: impl Iterator<Item = &'a Series>, known: &mut Vec<(&'a str, usize)>) -> Vec<Curve<'a>> {
+    let mut curves: Vec<Curve<'a>> = Vec::new();
+    let series: Vec<&Series> = series.collect();
+    let wanted = |name: &str, known: &[(&str, usize)]| known.iter().find(|(known, _)| *known == name).map(|(_, c)| *c);
+    let mut taken: Vec<usize> = series.iter().filter_map(|series| wanted(series.name, known)).collect();
+    for series in series {
+        let own = wanted(series.name, known);
+        let free = (0..COLOURS).find(|colour| !taken.contains(colour)).unwrap_or(curves.len() % COLOURS);
+        let colour = own.filter(|colour| curves.iter().all(|(_, other)| other != colour)).unwrap_or(free);
+        taken.push(colour);
+        if own.is_none() {
+            known.push((series.name, colour));
+        }
+        curves.push((series, colour));
+    }
+    curves
+}
+
+fn draw(plot: Plot, series: &[Curve<'_>], timeline: &Inner, checks: &[Check], until_s: f64) -> String {
+    let most = series.iter().filter_map(|(series, _)| series.most()).fold(0.0, f64::max);
     let bounds = bounds(plot, checks, &timeline.limits, most);
     let axes = Axes::over(until_s, bounds.iter().map(|(_, value)| *value).fold(most, f64::max));
     let mut html = String::new();
@@ -35,14 +65,14 @@ pub(super) fn draw(plot: Plot, timeline: &Inner, checks: &[Check], until_s: f64)
         unit => format!("<span class=unit>{}</span>", unit.symbol()),
     };
     let _ = write!(html, "<figure class=plot><figcaption>{} {unit}</figcaption>", escape(plot.title));
-    legend(&mut html, &series);
+    legend(&mut html, series);
     html.push_str("<div class=chart><div class=ys>");
     for n in 0..=axes.lines() {
         let value = axes.step * f64::from(n);
         let _ = write!(html, "<span style=bottom:{:.2}%>{}</span>", axes.up(value) * 100.0, number(value));
     }
     let _ = write!(html, "</div><div class=area data-until={:.3}>", axes.until_s);
-    curves(&mut html, &series, &axes, &bounds, &timeline.marks);
+    curves(&mut html, series, &axes, &bounds, &timeline.marks);
     for (text, value) in &bounds {
         let _ = write!(html, "<span class=bound style=bottom:{:.2}%>{}</span>", axes.up(*value) * 100.0, escape(text));
     }
@@ -69,21 +99,21 @@ fn bounds(plot: Plot, checks: &[Check], limits: &[Limit], most: f64) -> Vec<(Str
     checks.chain(limits).filter(|(_, value)| *value <= most * 8.0).collect()
 }
 
-fn legend(html: &mut String, series: &[&Series]) {
+fn legend(html: &mut String, series: &[Curve<'_>]) {
     html.push_str("<ul class=legend>");
-    for (n, series) in series.iter().enumerate() {
+    for (series, colour) in series {
         let last = series.last().map(number).unwrap_or_default();
         let _ = write!(
             html,
             "<li class=c{}><i></i>{} <b data-last=\"{last}\">{last}</b></li>",
-            n % COLOURS,
+            colour,
             escape(series.name)
         );
     }
     html.push_str("</ul>");
 }
 
-fn curves(html: &mut String, series: &[&Series], axes: &Axes, bounds: &[(String, f64)], marks: &[Mark]) {
+fn curves(html: &mut String, series: &[Curve<'_>], axes: &Axes, bounds: &[(String, f64)], marks: &[Mark]) {
     let _ = write!(html, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=none aria-hidden=true>");
     for n in 0..=axes.lines() {
         let y = axes.y(axes.step * f64::from(n));
@@ -97,9 +127,9 @@ fn curves(html: &mut String, series: &[&Series], axes: &Axes, bounds: &[(String,
             escape(&mark.text)
         );
     }
-    for (n, series) in series.iter().enumerate().rev() {
+    for (series, colour) in series.iter().rev() {
         let path = path(&series.points, axes);
-        let _ = write!(html, "<path class=\"curve c{}\" d=\"{path}\"/>", n % COLOURS);
+        let _ = write!(html, "<path class=\"curve c{colour}\" d=\"{path}\"/>");
     }
     for (_, value) in bounds {
         let y = axes.y(*value);
@@ -176,6 +206,7 @@ pub(super) fn clock(at_s: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timeline::Timeline;
 
     #[test]
     fn axes_begin_at_zero_and_hold_everything_in_round_steps() {
@@ -194,6 +225,27 @@ mod tests {
             );
             assert!(axes.y(most) >= 0.0 && axes.y(0.0) == HEIGHT);
         }
+    }
+
+    #[test]
+    fn a_name_keeps_its_colour_and_no_two_of_a_plot_share_one() {
+        let timeline = Timeline::new();
+        for (plot, name) in [
+            (Plot::LATENCY, "b"),
+            (Plot::RATE, "a"),
+            (Plot::RATE, "b"),
+            (Plot::MEMORY, "a"),
+            (Plot::MEMORY, "c"),
+            (Plot::MEMORY, "b"),
+        ] {
+            timeline.point(plot, name, 1.0);
+        }
+        let (timeline, mut known) = (timeline.copy(), Vec::new());
+        let colours = [Plot::LATENCY, Plot::RATE, Plot::MEMORY].map(|plot| {
+            let curves = coloured(timeline.series.iter().filter(|series| series.plot == plot), &mut known);
+            curves.iter().map(|(series, colour)| (series.name, *colour)).collect::<Vec<_>>()
+        });
+        assert_eq!(colours, [vec![("b", 0)], vec![("a", 1), ("b", 0)], vec![("a", 1), ("c", 2), ("b", 0)]]);
     }
 
     #[test]
