@@ -41,9 +41,17 @@ pub(crate) fn of(pid: u32) -> anyhow::Result<Usage> {
     let rss_bytes = kib(&status, "VmRSS:").context("/proc/PID/status without VmRSS")?;
     // Without the right to read it (another user's process) resident memory is the next best.
     let pss_bytes = read("smaps_rollup").ok().and_then(|rollup| kib(&rollup, "Pss:")).unwrap_or(rss_bytes);
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |fds| fds.count() as u64);
+    let descriptors = descriptors(&format!("/proc/{pid}/fd"));
     let threads = field(&status, "Threads:").and_then(|value| value.parse().ok()).unwrap_or(0);
     Ok(Usage { cpu: cpu(pid)?, rss_bytes, pss_bytes, descriptors, threads })
+}
+
+/// The size of the folder is their number, from Linux 6.2 on; before, they must be counted.
+fn descriptors(folder: &str) -> u64 {
+    match fs::metadata(folder).map(|metadata| metadata.len()) {
+        Ok(0) | Err(_) => fs::read_dir(folder).map_or(0, |fds| fds.count() as u64),
+        Ok(count) => count,
+    }
 }
 
 /// In steps of 10 ms, threads that have ended included.

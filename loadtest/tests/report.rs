@@ -16,12 +16,16 @@ struct Bed {
 
 impl Bed {
     fn make() -> Self {
-        let mut server =
-            Command::new(PROGRAM).arg("bare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut server = Command::new(PROGRAM)
+            .arg("bare")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let mut address = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        BufReader::new(server.stdout.take().expect("its output")).read_line(&mut address).expect("where it listens");
         let folder = std::env::temp_dir().join(format!("bowline-report-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&folder).expect("a new folder");
         Bed { server, url: format!("http://{}", address.trim()), folder }
     }
 
@@ -31,11 +35,11 @@ impl Bed {
         let mut run = Command::new(PROGRAM);
         run.args(fanout).args(["--url", &self.url, "--token-secret", SECRET]);
         run.args(["--pid", &self.server.id().to_string()]).args(more).current_dir(&self.folder);
-        run.output().unwrap()
+        run.output().expect("the program runs")
     }
 
     fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(Path::new(&self.folder).join(file)).unwrap()
+        std::fs::read_to_string(Path::new(&self.folder).join(file)).expect("it was written")
     }
 }
 
@@ -57,12 +61,12 @@ fn a_run_tells_its_result_everywhere_and_its_exit_code_is_the_verdict() {
     let good = bed.run(&[&files[..], &["-o", "json", "--threshold", "lost<=0", "--threshold", "p99<600s"]].concat());
     assert_eq!(good.status.code(), Some(0), "{good:?}");
 
-    let told: serde_json::Value = serde_json::from_slice(&good.stdout).unwrap();
-    let written: serde_json::Value = serde_json::from_str(&bed.read("r.json")).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&good.stdout).expect("JSON");
+    let written: serde_json::Value = serde_json::from_str(&bed.read("r.json")).expect("JSON");
     assert_eq!(told, written);
     assert_eq!((&told["scenario"], &told["ok"]), (&"fanout".into(), &true.into()));
     assert_eq!((&told["deliveries"], &told["lost"]), (&500.into(), &0.into()), "100 messages to 5 readers each");
-    let series = told["timeline"]["series"].as_array().unwrap();
+    let series = told["timeline"]["series"].as_array().expect("series");
     for name in ["delivered", "PSS", "this tool", "delivery p99"] {
         assert!(series.iter().any(|series| series["name"] == name), "{name}");
     }
@@ -82,7 +86,7 @@ fn a_run_tells_its_result_everywhere_and_its_exit_code_is_the_verdict() {
 
     // A baseline that was so much better that this run is worse, whatever the machine does.
     let better = bed.read("b.json").replace("\"deliveries_per_s\": 250.0", "\"deliveries_per_s\": 250000.0");
-    std::fs::write(bed.folder.join("better.json"), better).unwrap();
+    std::fs::write(bed.folder.join("better.json"), better).expect("written");
     let worse = bed.run(&["--baseline", "better.json", "--fail-on-regression", "50%"]);
     assert_eq!(worse.status.code(), Some(1), "{worse:?}");
     assert!(String::from_utf8_lossy(&worse.stdout).contains("WORSE"));

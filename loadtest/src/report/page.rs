@@ -51,12 +51,14 @@ pub(super) fn escape(text: &str) -> String {
 fn head(html: &mut String, report: &Report) {
     let (class, word) = if report.ok { ("good", "Passed") } else { ("bad", "Failed") };
     let environment = &report.environment;
+    let (first, rest) = report.verdict.split_once(". ").unwrap_or((&report.verdict, ""));
+    let rest = if rest.is_empty() { String::new() } else { format!("<p class=rest>{}.</p>", escape(rest)) };
     let _ = write!(
         html,
         "<header class={class}><p class=eyebrow>bowline-loadtest · {}</p><h1><span class=badge>{word}</span> {}</h1>\
-         <pre class=command tabindex=0><code>{}</code></pre><dl class=facts>",
+         {rest}<pre class=command tabindex=0><code>{}</code></pre><dl class=facts>",
         escape(report.scenario),
-        escape(&report.verdict),
+        escape(first),
         escape(&environment.command),
     );
     let load = environment.load_before.map_or("unknown".to_owned(), |load| format!("{load:.2}"));
@@ -125,14 +127,14 @@ fn checks(html: &mut String, report: &Report) {
         return;
     }
     html.push_str(
-        "<section><h2>Thresholds</h2><div class=wide><table><thead><tr><th scope=col>Figure<th scope=col class=n>Measured\
-         <th scope=col class=n>Must be<th scope=col>Result</thead><tbody>",
+        "<section><h2>Thresholds</h2><div class=wide><table><thead><tr><th scope=col>Figure<th scope=col>Result\
+         <th scope=col class=n>Measured<th scope=col class=n>Must be</thead><tbody>",
     );
     for check in &report.checks {
         let (class, word) = if check.ok { ("good", "kept") } else { ("bad", "missed") };
         let _ = write!(
             html,
-            "<tr><th scope=row>{}<td class=n>{}<td class=n>{}<td><span class=\"tag {class}\">{word}</span>",
+            "<tr><th scope=row>{}<td><span class=\"tag {class}\">{word}</span><td class=n>{}<td class=n>{}",
             escape(&check.figure),
             escape(&report.observed(check)),
             escape(&check.must),

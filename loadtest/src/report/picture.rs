@@ -73,8 +73,10 @@ fn draw(plot: Plot, series: &[Curve<'_>], timeline: &Inner, checks: &[Check], un
     }
     let _ = write!(html, "</div><div class=area data-until={:.3}>", axes.until_s);
     curves(&mut html, series, &axes, &bounds, &timeline.marks);
-    for (text, value) in &bounds {
-        let _ = write!(html, "<span class=bound style=bottom:{:.2}%>{}</span>", axes.up(*value) * 100.0, escape(text));
+    // In turns right and left, since two bounds may be close.
+    for (n, (text, value)) in bounds.iter().enumerate() {
+        let side = if n % 2 == 0 { "bound" } else { "\"bound left\"" };
+        let _ = write!(html, "<span class={side} style=bottom:{:.2}%>{}</span>", axes.up(*value) * 100.0, escape(text));
     }
     html.push_str("<div class=cross hidden></div></div></div><div class=xs>");
     for at in times(axes.until_s) {
