@@ -17,12 +17,14 @@ enum Version {
     Two,
 }
 
-/// Bytes, and counts since the pod was made. Version 1 counts buffers of TCP apart; here they are in `used` and `kernel`, and the
-/// two peaks are added up as if they had been at one moment.
+/// Bytes, and counts since the pod was made. Version 1 counts buffers of TCP apart from the rest, and against a limit of their own;
+/// here they are in `used` and `kernel`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charged {
     pub(crate) used: u64,
     pub(crate) peak: u64,
+    /// What buffers of TCP came to at the most, where `peak` does not have them.
+    pub(crate) tcp_peak: Option<u64>,
     pub(crate) kernel: u64,
     /// How often the limit was met. Reclaim may have helped.
     pub(crate) failed: u64,
@@ -90,8 +92,8 @@ impl Pod {
                 let tcp = self.number("memory.kmem.tcp.usage_in_bytes")?;
                 Ok(Charged {
                     used: self.number("memory.usage_in_bytes")? + tcp,
-                    peak: self.number("memory.max_usage_in_bytes")?
-                        + self.number("memory.kmem.tcp.max_usage_in_bytes")?,
+                    peak: self.number("memory.max_usage_in_bytes")?,
+                    tcp_peak: Some(self.number("memory.kmem.tcp.max_usage_in_bytes")?),
                     kernel: self.number("memory.kmem.usage_in_bytes")? + tcp,
                     failed: self.number("memory.failcnt")? + self.number("memory.kmem.tcp.failcnt")?,
                     killed: self.keyed("memory.oom_control", "oom_kill")?,
@@ -101,6 +103,7 @@ impl Pod {
                 used: self.number("memory.current")?,
                 // Older kernels do not keep it.
                 peak: self.number("memory.peak").unwrap_or(0),
+                tcp_peak: None,
                 kernel: self.keyed("memory.stat", "kernel")? + self.keyed("memory.stat", "sock")?,
                 failed: self.keyed("memory.events", "max")?,
                 killed: self.keyed("memory.events", "oom_kill")?,

@@ -55,8 +55,10 @@ fn show(pod: &Pod, bed: &Bed, when: &str) -> anyhow::Result<()> {
     let charged = pod.charged()?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let rss = bed.nodes.pids().iter().filter_map(|pid| bed::status_kib(*pid, "VmRSS")).sum::<u64>() as f64 / 1024.0;
+    let apart =
+        charged.tcp_peak.map_or(String::new(), |tcp| format!(" (and, counted apart, {:.1} of TCP buffers)", mib(tcp)));
     println!(
-        "pod {when}: {:.1} MiB charged, {:.1} of it the kernel's, peak {:.1}; RSS of the server {rss:.1}; limit met {} times, {} killed",
+        "pod {when}: {:.1} MiB charged, {:.1} of it the kernel's, peak {:.1}{apart}; RSS of the server {rss:.1}; limit met {} times, {} killed",
         mib(charged.used),
         mib(charged.kernel),
         mib(charged.peak),

@@ -21,6 +21,7 @@ enum Version {
 pub(crate) struct Memory {
     pub(crate) used_bytes: u64,
     pub(crate) kernel_bytes: u64,
+    /// In version 1 the two peaks added up, as if they had been at one moment: no less than it was.
     pub(crate) peak_bytes: u64,
     pub(crate) limit_bytes: Option<u64>,
     /// Times that the limit was met: reclaim was tried, and a process killed if that gave nothing.
