@@ -21,7 +21,7 @@ pub(crate) struct Options {
     /// How long messages flow once all are there.
     #[arg(long, default_value = "20s")]
     duration: String,
-    /// Messages a second, each to a conversation of 500.
+    /// Messages a second, each to a conversation of 50.
     #[arg(long, default_value_t = 20)]
     rate: u32,
     /// Given up after this long.
@@ -29,8 +29,8 @@ pub(crate) struct Options {
     timeout: String,
 }
 
-/// Readers of a conversation: a command names at most 1,000.
-const READERS: u32 = 500;
+/// Readers of a conversation. With two connections to the database a command that names many more keeps everybody waiting.
+const READERS: u32 = 50;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.sockets > 0 && options.per_server > 0, "--sockets and --per-server: at least 1");
@@ -44,7 +44,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (sockets, rate) = (options.sockets.to_string(), options.rate.to_string());
     let conversations = options.sockets.div_ceil(READERS).to_string();
     let shape = ["idle", "-c", &sockets, "--follow", "1", "--conversations", &conversations];
-    let flow = ["-r", &rate, "-d", &options.duration, "--timeout", &options.timeout];
+    // One who makes conversations at each server: more would wait for the same two connections.
+    let publishers = servers.to_string();
+    let flow = ["--publishers", &publishers, "-r", &rate, "-d", &options.duration, "--timeout", &options.timeout];
     let held = bed.load(&[&shape[..], &flow[..]].concat());
     let seen = watch.stop();
     let gib = |kib: u64| kib as f64 / f64::from(1 << 20);
