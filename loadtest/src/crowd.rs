@@ -188,15 +188,11 @@ impl Account {
     }
 
     pub(crate) fn lines(&self, lines: &mut Lines) {
-        let retries = match self.connect_retries {
-            0 => String::new(),
-            retries => format!(", after {retries} attempts that did not succeed"),
-        };
         if let Some(connect_s) = self.connect_s {
-            lines.say("connected", format_args!("in {connect_s:.2} s{retries}"));
+            lines.say("connected", format_args!("in {connect_s:.2} s"));
         }
         if let Some(bytes) = self.client_bytes_per_socket {
-            lines.say("client bytes a socket", format_args!("{bytes:.0}"));
+            lines.say("client bytes a socket", format_args!("at most {bytes:.0}"));
         }
         lines.say("messages", format_args!("{} of {} acked, {} refused", self.acked, self.sent, self.refused));
         lines.say("deliveries", format_args!("{} of {}", self.deliveries, self.deliveries_due));
@@ -208,6 +204,7 @@ impl Account {
             ("of another log", self.foreign),
             ("said to be lost", self.said_losses),
             ("messages unanswered", self.unanswered),
+            ("connects made again", self.connect_retries),
             ("sockets lost", self.sockets_lost),
         ];
         for (what, count) in faults.into_iter().filter(|(_, count)| *count > 0) {

@@ -95,7 +95,7 @@ pub(crate) struct Stream {
 pub(crate) enum Pace {
     /// An open loop: each message has its time, whatever the server does.
     PerSecond(f64),
-    /// As fast as acks come, with so many open a publisher.
+    /// As fast as acks come, with so many open a publisher. What a full server refuses is sent again.
     Window(u32),
 }
 

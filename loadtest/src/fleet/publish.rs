@@ -22,6 +22,9 @@ struct Running {
     stream: Stream,
     start_ns: u64,
     next: u64,
+    /// Of a window: targets whose message was refused and is sent again, and not before when.
+    again: Vec<u32>,
+    hold_ns: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -47,20 +50,27 @@ impl Publishing {
 
     pub(crate) fn begin(&mut self, streams: Vec<Stream>, now: u64) {
         self.streams.retain(|running| !running.is_done());
-        self.streams.extend(streams.into_iter().map(|stream| Running { stream, start_ns: now, next: 0 }));
+        self.streams.extend(streams.into_iter().map(|stream| Running {
+            stream,
+            start_ns: now,
+            next: 0,
+            again: Vec::new(),
+            hold_ns: 0,
+        }));
     }
 
     /// The next message of a stream whose time has come, and whose publisher may send.
     pub(crate) fn due(&self, stream: usize, now: u64) -> Option<Due> {
         let running = self.streams.get(stream).filter(|running| !running.is_done())?;
         let Stream { first_target, targets, first_publisher, publishers, neighbours, pace, .. } = &running.stream;
-        let target = first_target + (running.next % u64::from(*targets)) as u32;
+        let in_turn = || first_target + (running.next % u64::from(*targets)) as u32;
+        let target = running.again.last().copied().unwrap_or_else(in_turn);
         let publisher = first_publisher + target / neighbours % publishers;
         let meant_ns = match pace {
             Pace::PerSecond(_) => running.due_ns().filter(|due| *due <= now)?,
             Pace::Window(most) => {
                 let open = self.open.get(publisher as usize).map_or(0, HashMap::len);
-                (open < *most as usize).then_some(now)?
+                (open < *most as usize && now >= running.hold_ns).then_some(now)?
             }
         };
         Some(Due { stream, publisher, target, meant_ns })
@@ -78,7 +88,9 @@ impl Publishing {
     /// The command that carries a message.
     pub(crate) fn command(&mut self, due: &Due, topic: impl FnOnce(u32) -> String) -> Ask {
         let running = &mut self.streams[due.stream];
-        running.next += 1;
+        if running.again.pop().is_none() {
+            running.next += 1;
+        }
         let target = &mut self.targets[due.target as usize];
         let body = Stamp { meant_ns: due.meant_ns, number: target.sent }.body(running.stream.bytes);
         target.sent += 1;
@@ -108,6 +120,18 @@ impl Publishing {
         target.seq = target.seq.max(seq);
     }
 
+    /// A message was refused for the time being. Whether it is sent again: in a window, which is no open loop.
+    pub(crate) fn refused(&mut self, target: u32, hold_ns: u64) -> bool {
+        let of_window = |running: &&mut Running| {
+            let Stream { first_target, targets, pace, .. } = &running.stream;
+            matches!(pace, Pace::Window(_)) && (*first_target..first_target + targets).contains(&target)
+        };
+        let Some(running) = self.streams.iter_mut().find(of_window) else { return false };
+        running.again.push(target);
+        running.hold_ns = running.hold_ns.max(hold_ns);
+        true
+    }
+
     /// A publisher's connection is over: what is open gets no answer.
     pub(crate) fn abandon(&mut self, publisher: u32) {
         if let Some(open) = self.open.get_mut(publisher as usize) {
@@ -126,7 +150,7 @@ impl Publishing {
 
 impl Running {
     fn is_done(&self) -> bool {
-        self.next >= self.stream.messages
+        self.next >= self.stream.messages && self.again.is_empty()
     }
 
     fn due_ns(&self) -> Option<u64> {
@@ -186,9 +210,14 @@ mod tests {
         publishing.begin(vec![stream(Pace::Window(1), 4)], 0);
         assert_eq!(send(&mut publishing, 5), [(0, 0, 5), (1, 1, 5)]);
         assert!(publishing.close(0, 5).is_some());
-        assert_eq!(send(&mut publishing, 7), [(0, 2, 7)]);
-        assert_eq!((send(&mut publishing, 8), publishing.done()), (vec![], None));
+        assert!(publishing.refused(0, 7));
+        assert_eq!(send(&mut publishing, 6), [], "it is not sent again before it may be");
+        assert_eq!(send(&mut publishing, 7), [(0, 0, 7)]);
+        assert!(publishing.close(0, 7).is_some());
+        assert_eq!(send(&mut publishing, 8), [(0, 2, 8)]);
+        assert_eq!((send(&mut publishing, 9), publishing.done()), (vec![], None));
         publishing.abandon(0);
-        assert_eq!(send(&mut publishing, 9), [(0, 0, 9)]);
+        assert_eq!(send(&mut publishing, 10), [(0, 0, 10)]);
+        assert!(!publishing.refused(3, 0), "of no stream");
     }
 }

@@ -181,9 +181,14 @@ impl Session {
                 shared.counts.acked += 1;
                 shared.times.record(Kind::Ack, meant_ns, now);
             }
-            (Push::Error(error), Some(_)) => {
-                shared.counts.refused += 1;
-                shared.complain(|| format!("a message was refused: {}", error.name));
+            (Push::Error(error), Some((target, _))) => {
+                let hold = error.retry_after_ms.map(|ms| now + clock::ns(Duration::from_millis(ms)));
+                if hold.is_some_and(|hold| shared.publishing.refused(target, hold)) {
+                    shared.counts.sent -= 1;
+                } else {
+                    shared.counts.refused += 1;
+                    shared.complain(|| format!("a message was refused: {}", error.name));
+                }
             }
             (Push::Error(error), None) => {
                 let retry_after = error.retry_after_ms.map(Duration::from_millis);

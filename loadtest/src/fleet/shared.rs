@@ -81,7 +81,10 @@ impl Shared {
 
     pub(crate) fn complain(&mut self, what: impl FnOnce() -> String) {
         if self.complaints.len() < COMPLAINTS {
-            self.complaints.push(what());
+            let what = what();
+            if !self.complaints.contains(&what) {
+                self.complaints.push(what);
+            }
         }
     }
 
