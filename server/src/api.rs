@@ -10,6 +10,7 @@ mod body;
 mod client;
 mod connect;
 mod health;
+mod listen;
 mod origin;
 mod refusal;
 mod requests;
@@ -34,6 +35,7 @@ use crate::storage::Pool;
 use crate::telemetry::Metrics;
 use client::Network;
 pub use connect::{Adopt, Place, Socket};
+pub use listen::listen;
 use origin::Origins;
 use refusal::Refusal;
 use requests::Requests;
@@ -48,6 +50,10 @@ pub struct Config {
     /// Port 0 takes a free one.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Connections that wait to be accepted, as far as the kernel's `net.core.somaxconn` allows.
+    pub backlog: u32,
+    /// Several processes may listen on the port, and the kernel spreads connections over them.
+    pub reuse_port: bool,
     /// HTTP connections at once, those in a WebSocket handshake included; more wait in the listen queue.
     pub max_connections: usize,
     /// WebSockets at once; more get `overloaded`.
@@ -73,6 +79,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            backlog: 4_096,
+            reuse_port: false,
             max_connections: 512,
             max_sockets: 50_000,
             header_timeout_ms: 5_000,
@@ -89,6 +97,7 @@ impl Default for Config {
 impl Config {
     pub fn validate(&self) -> Vec<Invalid> {
         let ranges = [
+            ("backlog", u64::from(self.backlog), 1..=1_000_000),
             ("max_connections", self.max_connections as u64, 1..=1_000_000),
             ("max_sockets", self.max_sockets as u64, 1..=10_000_000),
             ("header_timeout_ms", self.header_timeout_ms, 100..=600_000),

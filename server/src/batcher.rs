@@ -1,8 +1,8 @@
 //! Requests that meet in one statement.
 //!
-//! A request waits [`LINGER`] for others. When many come (a node's users all reconnect), batches fill in any case, and
-//! waiting [`STORM_LINGER`] makes an eighth of the statements of them; nobody feels 50 ms there. A batch also takes what
-//! arrives while all [`STATEMENTS`] are running.
+//! A request waits [`LINGER`] for others. Once [`STORM`] have come (a node's users all reconnect), a batch waits for as long
+//! as more keep coming, so that it is nearly full however fast they come in: with a fixed wait, a slower machine would need
+//! more statements for the same users. A batch also takes what arrives while all [`STATEMENTS`] are running.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ const BATCH: usize = 256;
 /// The sum of the requests' weights in one statement; one that weighs more alone goes alone.
 const BATCH_WEIGHT: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_millis(5);
-const STORM_LINGER: Duration = Duration::from_millis(50);
-/// So many within [`LINGER`] are a storm.
+/// So many in one batch are a storm: it goes on while no [`STORM_GAP`] passes without another one, up to [`STORM_LINGER`].
 const STORM: usize = 16;
+const STORM_GAP: Duration = Duration::from_millis(50);
+const STORM_LINGER: Duration = Duration::from_millis(250);
 /// Statements of one kind at a time, so that a storm leaves connections to the others.
 const STATEMENTS: usize = 3;
 /// Requests that wait to be gathered; one more is `overloaded`.
@@ -130,8 +131,11 @@ impl<Q: Send + 'static, A: Send + 'static> Gatherer<Q, A> {
         let began = Instant::now();
         let mut batch = Batch { weight: (self.weight)(&first.asked), jobs: vec![first] };
         while batch.jobs.len() < BATCH && self.held.is_none() {
-            let linger = if batch.jobs.len() < STORM { LINGER } else { STORM_LINGER };
-            match timeout_at(began + linger, self.jobs.recv()).await {
+            let until = match batch.jobs.len() {
+                ..STORM => began + LINGER,
+                _ => (Instant::now() + STORM_GAP).min(began + STORM_LINGER),
+            };
+            match timeout_at(until, self.jobs.recv()).await {
                 Ok(Some(job)) => self.take(&mut batch, job),
                 Ok(None) | Err(_) => break,
             }

@@ -89,6 +89,8 @@ impl<A: Application<Done = Outcome>> Dispatch<A> {
 }
 
 impl Domain {
+    /// In their thousands wait only those who connect and attach, when everybody comes back: the other calls are boxed, so
+    /// that a task of those two holds no more than they need.
     async fn outcome(&self, ask: Ask, deadline: Deadline) -> Outcome {
         let conversations = &self.conversations;
         match ask {
@@ -103,24 +105,28 @@ impl Domain {
                 Outcome::Attached { id, result: conversations.attach(&identity, user_cursor, named, deadline).await }
             }
             Ask::AttachOne { id, user, log, after_seq } => {
-                let result = conversations.attach_one(user, log, after_seq, deadline).await;
+                let result = Box::pin(conversations.attach_one(user, log, after_seq, deadline)).await;
                 Outcome::AttachedOne { id, log, result }
             }
-            Ask::Heads { user, place } => Outcome::Heads { result: conversations.heads(user, place, deadline).await },
+            Ask::Heads { user, place } => {
+                Outcome::Heads { result: Box::pin(conversations.heads(user, place, deadline)).await }
+            }
             Ask::Sessions { id, identity } => {
-                let sessions = self.accounts.sessions(identity.user, deadline).await;
+                let sessions = Box::pin(self.accounts.sessions(identity.user, deadline)).await;
                 Outcome::Reply { id, result: sessions.map(|list| Push::Sessions(listed(&list, &identity))) }
             }
             Ask::List { id, user, limit, after } => {
-                let result = conversations.list(user, limit, after, deadline).await.map(Push::Conversations);
+                let result = Box::pin(conversations.list(user, limit, after, deadline)).await.map(Push::Conversations);
                 Outcome::Reply { id, result }
             }
             Ask::Members { id, user, log, limit, after } => {
-                let result = conversations.members(user, log, limit, after, deadline).await.map(Push::Members);
+                let result =
+                    Box::pin(conversations.members(user, log, limit, after, deadline)).await.map(Push::Members);
                 Outcome::Reply { id, result }
             }
             Ask::History { id, user, log, limit, place } => {
-                let result = conversations.history(user, log, place, limit, deadline).await.map(Push::Messages);
+                let result =
+                    Box::pin(conversations.history(user, log, place, limit, deadline)).await.map(Push::Messages);
                 Outcome::Reply { id, result }
             }
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::storage::Pool;
@@ -20,7 +21,9 @@ impl Collector for Connections {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        Ok(())
+        let statements = ConstCounter::new(self.0.statements());
+        let (name, help) = ("database_statements", "Statements sent to the database");
+        statements.encode(encoder.encode_descriptor(name, help, None, statements.metric_type())?)
     }
 }
 

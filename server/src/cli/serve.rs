@@ -1,4 +1,4 @@
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use anyhow::Context;
 use clap::Args;
@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::SourceArgs;
 use super::run::{runtime, start_logging};
-use crate::app;
 use crate::config::Config;
+use crate::{api, app};
 
 /// As a shell counts a process ended by ^C.
 const INTERRUPTED: i32 = 130;
@@ -27,8 +27,7 @@ pub struct ServeArgs {
 pub fn serve(sources: &SourceArgs, args: &ServeArgs) -> anyhow::Result<()> {
     let config = sources.load(args.flags())?.config;
     start_logging(&config.logging)?;
-    let listener =
-        TcpListener::bind(config.http.listen).with_context(|| format!("listening on {}", config.http.listen))?;
+    let listener = api::listen(&config.http).with_context(|| format!("listening on {}", config.http.listen))?;
     greet(&config, listener.local_addr()?);
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

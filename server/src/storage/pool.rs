@@ -9,6 +9,7 @@ use bowline_protocol::{Code, Failure};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, PoolError, QueueMode, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
+use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio_postgres::config::SslMode;
@@ -35,6 +36,7 @@ pub struct Pool {
     waiting: Arc<Semaphore>,
     /// The last attempt to connect failed; so that an outage is one line in the log, not one a request.
     away: Arc<AtomicBool>,
+    statements: Counter,
 }
 
 /// A connection out of the [`Pool`], back in it when dropped.
@@ -47,6 +49,7 @@ pub struct Connection {
     object: Option<Object>,
     /// Statements whose answer was not read to the end; some may run at once.
     unanswered: AtomicUsize,
+    statements: Counter,
 }
 
 impl Pool {
@@ -66,7 +69,8 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .context("the pool of database connections")?;
-        Ok(Self { connections, waiting: Arc::new(Semaphore::new(config.max_waiting)), away: Arc::default() })
+        let waiting = Arc::new(Semaphore::new(config.max_waiting));
+        Ok(Self { connections, waiting, away: Arc::default(), statements: Counter::default() })
     }
 
     /// A connection, in the order of asking.
@@ -86,7 +90,8 @@ impl Pool {
                 if self.away.swap(false, Ordering::Relaxed) {
                     tracing::info!("the database can be reached again");
                 }
-                Ok(Connection { object: Some(object), unanswered: AtomicUsize::new(0) })
+                let statements = self.statements.clone();
+                Ok(Connection { object: Some(object), unanswered: AtomicUsize::new(0), statements })
             }
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(overloaded()),
             Err(error) => {
@@ -107,6 +112,11 @@ impl Pool {
         let connection = self.get(deadline).await?;
         connection.query("SELECT 1", &[], deadline).await.map_err(|fault| fault.read())?;
         Ok(())
+    }
+
+    /// Statements that were sent, whatever came of them.
+    pub fn statements(&self) -> u64 {
+        self.statements.get()
     }
 
     /// Connections that are open, in use or not.
@@ -142,12 +152,13 @@ impl Connection {
         self.within(deadline, self.query_typed(sql, parameters)).await
     }
 
-    /// Waits for work on this connection, for no longer than the deadline; past it the connection is spoilt.
+    /// Waits for one statement on this connection, for no longer than the deadline; past it the connection is spoilt.
     pub async fn within<T>(
         &self,
         deadline: Deadline,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Fault> {
+        self.statements.inc();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         match tokio::time::timeout_at(deadline.instant().into(), work).await {
             Ok(Ok(answer)) => {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bowline_protocol::Seq;
 
-use super::budget::{Budget, Charge, Token};
+use super::budget::{self, Budget, Charge, Token};
 use super::entry::Entry;
 use super::header::{Header, Kind};
-use super::page::{Page, page_of};
+use super::page::{PAGE_ENTRIES, Page, page_of};
 
 /// The newest entries of a log without a hole between them, the pages that its replays read, and the reads under way.
 /// An idle log is a number: the rest exists from the first entry on.
@@ -107,7 +107,7 @@ impl Tail {
             self.rewritten(seq, target_seq, budget);
         }
         let hot = self.hot.get_or_insert_default();
-        let charge = budget.charge(log, entry.bytes());
+        let charge = budget.charge(budget::Kind::Entry, log, entry.bytes());
         hot.entries.push_back((entry, charge));
         self.head = seq;
         true
@@ -146,6 +146,13 @@ impl Tail {
         self.hot.as_ref().is_some_and(|hot| hot.reads.iter().any(|read| read.page == page))
     }
 
+    /// Something of this page is neither here nor asked for.
+    pub fn lacks(&self, page: u64) -> bool {
+        let held = |hot: &Hot| hot.pages.iter().any(|(held, _)| held.number() == page);
+        let first = self.head - self.len() as u64 + 1;
+        first > page * PAGE_ENTRIES && !self.is_asked(page) && !self.hot.as_deref().is_some_and(held)
+    }
+
     /// A read of this page is under way from here on, until it arrives.
     pub fn asked(&mut self, page: u64) {
         // The answer may come from a read that began before this one was asked for.
@@ -162,7 +169,7 @@ impl Tail {
         }
         hot.reads.swap_remove(at);
         hot.drop_pages(budget, |old| old.number() == page.number());
-        let charge = budget.charge(log, page.bytes());
+        let charge = budget.charge(budget::Kind::Page, log, page.bytes());
         hot.pages.push((page, charge));
         Arrival::Kept
     }

@@ -13,7 +13,7 @@ use super::registry::MAX_SHARDS;
 pub struct Config {
     /// Threads that own sockets. A message wakes each that follows its log, so few: one carries 500,000 deliveries/s.
     pub shards: usize,
-    /// Tails and pages of one shard.
+    /// Tails and pages of one shard, at most half of it tails. Pages fill the other half only while many catch up.
     pub tail_bytes: usize,
     /// What the kernel may hold of frames that were not sent yet, a socket.
     pub notsent_lowat_bytes: u32,
@@ -52,7 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             shards: 1,
-            tail_bytes: 4 << 20,
+            tail_bytes: 8 << 20,
             notsent_lowat_bytes: 2048,
             read_buffer_bytes: 64 << 10,
             message_bytes: 64 << 10,
@@ -64,7 +64,7 @@ impl Default for Config {
             unsent_max_bytes: 1 << 20,
             turn_private_bytes: 64 << 10,
             inbox_entries: 4096,
-            inbox_sockets: 1024,
+            inbox_sockets: 16 << 10,
             page_reads: 4,
         }
     }

@@ -13,7 +13,8 @@ use crate::tail::{Page, PageRead, PageSource};
 
 use super::inbox::{Arrived, Inbox};
 
-/// A shard asks for a page. It has asked for a bounded number, so the channel has no bound of its own.
+/// A shard asks for a page; all asks of one of its turns come together, so that those of one log meet in a statement. It
+/// has asked for a bounded number, so the channel has no bound of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
     pub log: LogId,
@@ -43,7 +44,7 @@ struct Pages {
 /// Serves asks until all shards are gone. A read that fails is tried again until it succeeds: nobody could go on without.
 pub(super) async fn serve<S: PageSource, T, D>(
     source: S,
-    mut asks: UnboundedReceiver<Ask>,
+    mut asks: UnboundedReceiver<Vec<Ask>>,
     inboxes: Vec<Arc<Inbox<T, D>>>,
     reads_at_once: usize,
 ) {
@@ -53,8 +54,8 @@ pub(super) async fn serve<S: PageSource, T, D>(
     let mut reads = JoinSet::new();
     loop {
         tokio::select! {
-            ask = asks.recv() => match ask {
-                Some(ask) => wanted.add(ask),
+            turn = asks.recv() => match turn {
+                Some(asks) => asks.into_iter().for_each(|ask| wanted.add(ask)),
                 None => return,
             },
             Ok(permit) = Arc::clone(&permits).acquire_owned(), if !wanted.ready.is_empty() => {

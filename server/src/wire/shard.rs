@@ -30,7 +30,7 @@ pub(super) struct Shard<A: Application> {
     pub poll: Poll,
     pub inbox: Arc<Inbox<A::Ticket, A::Done>>,
     pub registry: Arc<Registry>,
-    pub asks: UnboundedSender<Ask>,
+    pub asks: UnboundedSender<Vec<Ask>>,
     pub config: Arc<Config>,
     pub counts: Counts,
     pub tally: Tally,
@@ -263,10 +263,12 @@ impl<A: Application> Shard<A> {
     }
 
     fn ask_for_pages(&mut self) {
-        for (log, page) in self.topics.asks.drain(..) {
-            // The fetcher outlives the shards, unless the runtime is going down; then nothing is read any more.
-            let _ = self.asks.send(Ask { log, page, shard: self.index });
+        if self.topics.asks.is_empty() {
+            return;
         }
+        let asks = self.topics.asks.drain(..).map(|(log, page)| Ask { log, page, shard: self.index });
+        // The fetcher outlives the shards, unless the runtime is going down; then nothing is read any more.
+        let _ = self.asks.send(asks.collect());
     }
 
     fn report(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bowline_protocol::{LogId, Seq};
 
-use crate::tail::{Arrival, Budget, Entry, Page, Tail, page_of};
+use crate::tail::{Arrival, Budget, Entry, Page, Tail, Token, page_of};
 
 use super::followers::{Follower, Followers};
 use super::index::Index;
@@ -193,8 +193,13 @@ impl Topics {
         let Some(topic) = self.topics.at_mut(index) else { return };
         if self.asked < MAX_ASKED {
             topic.tail.asked(page);
+            // Most who are behind are so by a little: the page that the log ends in comes in the same statement.
+            let last = page_of(topic.tail.head());
+            let also = Some(last).filter(|last| *last == page + 1 && topic.tail.lacks(*last));
+            also.into_iter().for_each(|also| topic.tail.asked(also));
             let log = topic.log;
             self.ask(log, page);
+            also.into_iter().for_each(|also| self.ask(log, also));
         } else if !topic.starving {
             topic.starving = true;
             self.starving.push_back(key);
@@ -222,6 +227,13 @@ impl Topics {
         }
     }
 
+    /// Forgets pages that were read long ago.
+    pub(super) fn expire_pages(&mut self) {
+        while let Some(token) = self.budget.expired() {
+            self.evict(token);
+        }
+    }
+
     fn ask(&mut self, log: LogId, page: u64) {
         self.asked += 1;
         self.asks.push((log, page));
@@ -229,9 +241,13 @@ impl Topics {
 
     fn keep_to_budget(&mut self) {
         while let Some(token) = self.budget.over() {
-            if let Some(topic) = self.topics.at_mut(token.log) {
-                topic.tail.evict(token, &mut self.budget);
-            }
+            self.evict(token);
+        }
+    }
+
+    fn evict(&mut self, token: Token) {
+        if let Some(topic) = self.topics.at_mut(token.log) {
+            topic.tail.evict(token, &mut self.budget);
         }
     }
 }

@@ -13,4 +13,5 @@ mod membership;
 mod nodes;
 mod resume;
 mod slow;
+mod storm;
 mod topics;
