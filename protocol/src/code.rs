@@ -106,6 +106,8 @@ pub enum Close {
     Internal = 4004,
     /// No `connect` in time.
     ConnectTimeout = 4005,
+    /// The client went on sending although it was told that it sends too much.
+    RateLimited = 4006,
     /// The access token is missing, wrong or expired.
     Unauthenticated = 4100,
     /// The access token expired while connected.
@@ -136,15 +138,21 @@ impl Close {
             Close::TooBig => "message too big",
             Close::Drain => "draining",
             Close::Stalled => "stalled",
-            Close::Overloaded => "overloaded",
+            Close::Overloaded => "overloaded; retry_after_ms=1000",
             Close::EpochChanged => "epoch changed",
             Close::Internal => "internal error",
             Close::ConnectTimeout => "no connect in time",
+            Close::RateLimited => "too many commands; retry_after_ms=5000",
             Close::Unauthenticated => "unauthenticated",
             Close::TokenExpired => "token expired",
             Close::Revoked => "revoked",
             Close::Unsupported => "unsupported",
         }
+    }
+
+    /// How long to stay away at least, where the reason of a close says it: it ends in `retry_after_ms=` and a number.
+    pub fn retry_after_ms(reason: &str) -> Option<u64> {
+        reason.rsplit_once("retry_after_ms=")?.1.parse().ok()
     }
 
     /// Codes that are not ours mean a broken connection: resume.
@@ -237,5 +245,18 @@ mod tests {
         assert_eq!(Close::after(1006), AfterClose::Resume);
         assert_eq!(Close::after(Close::TokenExpired.number()), AfterClose::RefreshFirst);
         assert_eq!(Close::after(Close::Revoked.number()), AfterClose::StayAway);
+    }
+
+    #[test]
+    fn a_reason_may_say_how_long_to_stay_away() {
+        for (reason, expected) in [
+            (Close::Overloaded.reason(), Some(1_000)),
+            (Close::RateLimited.reason(), Some(5_000)),
+            (Close::Stalled.reason(), None),
+            ("retry_after_ms=soon", None),
+            ("", None),
+        ] {
+            assert_eq!(Close::retry_after_ms(reason), expected, "{reason}");
+        }
     }
 }

@@ -30,6 +30,10 @@ pub struct Limits {
     pub topic_bytes: u64,
     /// Topics that one socket subscribes.
     pub topics: u64,
+    /// Commands of one socket a second, in the long run, frames that can't be decoded included; 0 is no limit.
+    pub commands_per_s: u64,
+    /// Commands of one socket at once, after a pause.
+    pub commands_burst: u64,
 }
 
 /// Before a socket has connected, its messages are at most this long.
@@ -58,6 +62,8 @@ impl Default for Limits {
             conversations: 10_000,
             topic_bytes: 128,
             topics: 256,
+            commands_per_s: 100,
+            commands_burst: 200,
         }
     }
 }
@@ -80,6 +86,8 @@ impl Limits {
             conversations: self.conversations,
             topic_bytes: self.topic_bytes,
             topics: self.topics,
+            commands_per_s: self.commands_per_s,
+            commands_burst: self.commands_burst,
         }
     }
 }

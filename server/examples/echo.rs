@@ -28,6 +28,8 @@ impl Application for Echo {
 
     fn done(&mut self, (): &mut (), (): (), _: &mut Io<'_>) {}
     fn passed(&mut self, (): &mut (), _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
+    fn foreseen(&mut self, (): &mut (), _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
+
     fn level(&mut self, (): &mut (), _: LogId, _: Seq, _: bool, _: &mut Io<'_>) {}
     fn taken(&mut self, (): &mut (), _: &mut Io<'_>) {}
     fn sweep(&mut self, (): &mut (), _: Instant, _: &mut Io<'_>) {}

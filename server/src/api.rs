@@ -56,6 +56,8 @@ pub struct Config {
     pub reuse_port: bool,
     /// HTTP connections at once, those in a WebSocket handshake included; more wait in the listen queue.
     pub max_connections: usize,
+    /// Of these, those that have begun to speak and so hold buffers, of 10 to 40 KiB each; the others wait for their turn.
+    pub max_speaking: usize,
     /// WebSockets at once; more get `overloaded`.
     pub max_sockets: usize,
     /// A request's headers must come within this, and an idle connection is kept for this.
@@ -69,6 +71,11 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Proxies in front of this server that add to `X-Forwarded-For`; with 0 the header is not believed.
     pub forwarded_hops: usize,
+    /// WebSockets that begin, in all: twice 10,000 may come back at once. More get `overloaded`.
+    pub connects: Rate,
+    /// WebSockets of one client network; more get `rate_limited`. As wide as `connects` by default: behind a proxy that
+    /// `forwarded_hops` does not count, everybody has one address.
+    pub connects_per_address: Rate,
     /// Logins and registrations of one client network (an IPv4 address, an IPv6 /64).
     pub logins_per_address: Rate,
     /// Logins and registrations under one name.
@@ -81,13 +88,16 @@ impl Default for Config {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             backlog: 4_096,
             reuse_port: false,
-            max_connections: 512,
+            max_connections: 4_096,
+            max_speaking: 256,
             max_sockets: 50_000,
             header_timeout_ms: 5_000,
             request_timeout_ms: 10_000,
             drain_ms: 5_000,
             allowed_origins: Vec::new(),
             forwarded_hops: 0,
+            connects: Rate { burst: 20_000, interval_ms: 1 },
+            connects_per_address: Rate { burst: 20_000, interval_ms: 1 },
             logins_per_address: Rate { burst: 60, interval_ms: 1_000 },
             logins_per_name: Rate { burst: 10, interval_ms: 6_000 },
         }
@@ -99,6 +109,7 @@ impl Config {
         let ranges = [
             ("backlog", u64::from(self.backlog), 1..=1_000_000),
             ("max_connections", self.max_connections as u64, 1..=1_000_000),
+            ("max_speaking", self.max_speaking as u64, 1..=1_000_000),
             ("max_sockets", self.max_sockets as u64, 1..=10_000_000),
             ("header_timeout_ms", self.header_timeout_ms, 100..=600_000),
             ("request_timeout_ms", self.request_timeout_ms, 100..=600_000),
@@ -106,7 +117,12 @@ impl Config {
             ("forwarded_hops", self.forwarded_hops as u64, 0..=16),
         ];
         let ranges = ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed));
-        let rates = [("logins_per_address", self.logins_per_address), ("logins_per_name", self.logins_per_name)];
+        let rates = [
+            ("connects", self.connects),
+            ("connects_per_address", self.connects_per_address),
+            ("logins_per_address", self.logins_per_address),
+            ("logins_per_name", self.logins_per_name),
+        ];
         let rates = rates.into_iter().flat_map(|(key, rate)| rate.validate().into_iter().map(|found| found.under(key)));
         let origins = self.allowed_origins.iter().filter(|origin| !origin.contains("://"));
         let origins =
@@ -133,6 +149,8 @@ struct Inner {
     metrics: Metrics,
     requests: Requests,
     origins: Origins,
+    connects: Limiter<()>,
+    connects_per_address: Limiter<Network>,
     addresses: Limiter<Network>,
     names: Limiter<String>,
     sockets: Arc<Semaphore>,
@@ -149,6 +167,8 @@ impl Api {
             requests: requests::register(&metrics),
             metrics,
             origins: Origins::new(&config.allowed_origins),
+            connects: Limiter::new(config.connects, 1),
+            connects_per_address: Limiter::new(config.connects_per_address, REMEMBERED),
             addresses: Limiter::new(config.logins_per_address, REMEMBERED),
             names: Limiter::new(config.logins_per_name, REMEMBERED),
             sockets: Arc::new(Semaphore::new(config.max_sockets.min(Semaphore::MAX_PERMITS))),

@@ -13,6 +13,7 @@ mod action;
 mod commands;
 mod connecting;
 mod live;
+mod pace;
 mod replay;
 mod topics;
 
@@ -25,6 +26,7 @@ use bowline_protocol::{Close, Code, Failure, LogId, Seq, UserId};
 use crate::accounts::Identity;
 use connecting::{Connecting, New};
 use live::Live;
+use pace::{Pace, Pass};
 pub(crate) use topics::subscribed;
 
 /// What every session of a server shares.
@@ -63,6 +65,7 @@ pub struct Context<'a> {
 /// The protocol's state of one connection.
 pub struct Session {
     state: State,
+    pace: Pace,
 }
 
 /// The states are types; a transition consumes the old one.
@@ -76,7 +79,27 @@ enum State {
 impl Session {
     /// A socket that was just upgraded; with an identity if the upgrade carried a valid token.
     pub fn new(identity: Option<Identity>, now_ms: i64) -> Self {
-        Self { state: State::New(New::opened(identity, now_ms)) }
+        Self { state: State::New(New::opened(identity, now_ms)), pace: Pace::default() }
+    }
+
+    /// Whether a frame may be looked at, a broken or an empty one too; asked once for each before anything else. The
+    /// failure is its answer. One that goes on after many refusals is closed.
+    pub fn admit(&mut self, cx: &Context<'_>, out: &mut Vec<Action>) -> Result<(), Failure> {
+        match self.pace.take(&cx.rules.limits, cx.now_ms) {
+            Pass::Yes => Ok(()),
+            Pass::Refused(failure) => Err(failure),
+            Pass::TooOften => {
+                if !matches!(self.state, State::Ended) {
+                    self.end(Close::RateLimited, out);
+                }
+                Err(Code::RateLimited.into())
+            }
+        }
+    }
+
+    /// Nothing that comes is answered any more.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
     }
 
     /// A frame of the peer, or why it could not be decoded.
@@ -118,6 +141,13 @@ impl Session {
     pub fn passed(&mut self, entry: &wire::Entry, cx: &Context<'_>, out: &mut Vec<Action>) {
         if let State::Live(live) = &mut self.state {
             live.passed(entry, cx, out);
+        }
+    }
+
+    /// The user log has an entry that this connection, whose peer takes nothing, has not passed: may be said more than once.
+    pub fn foreseen(&mut self, entry: &wire::Entry, out: &mut Vec<Action>) {
+        if let State::Live(live) = &mut self.state {
+            live.foreseen(entry, out);
         }
     }
 

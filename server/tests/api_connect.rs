@@ -8,6 +8,7 @@ mod fixture;
 use std::time::Duration;
 
 use bowline::api::{self, Socket};
+use bowline::limits::Rate;
 use bowline_protocol::{Codec, SessionId, UserId};
 use fixture::{PASSWORD, Server, roomy};
 use futures_util::{SinkExt, StreamExt};
@@ -159,7 +160,7 @@ async fn a_full_or_draining_server_says_so() {
     let (_, _, _open) = server.raw(request.as_bytes()).await;
     let first = server.adopted().await;
     let (head, body, _) = server.raw(request.as_bytes()).await;
-    assert!(head.starts_with("http/1.1 503 ") && head.contains("retry-after: 1"), "{head}");
+    assert!(head.starts_with("http/1.1 503 ") && head.contains("retry-after: "), "{head}");
     assert_eq!(body["error"]["name"], "overloaded");
     drop(first);
     let (head, _, _open) = server.raw(request.as_bytes()).await;
@@ -169,6 +170,89 @@ async fn a_full_or_draining_server_says_so() {
     let (head, body, _) = server.raw(request.as_bytes()).await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert_eq!(body["error"]["name"], "unavailable");
+}
+
+#[tokio::test]
+async fn more_that_begin_than_the_rate_allows_are_told_when_to_come_back() {
+    let (accounts, api) = roomy();
+    let three = Rate { burst: 3, interval_ms: 60_000 };
+    let request = |from: &str| handshake("/v1/connect", &[("x-forwarded-for", from)]);
+    for (what, config, status, name) in [
+        ("all", api::Config { connects: three, ..api.clone() }, 503, "overloaded"),
+        (
+            "an address",
+            api::Config { connects_per_address: three, forwarded_hops: 1, ..api.clone() },
+            429,
+            "rate_limited",
+        ),
+        // Without trust in a proxy there is one address, whatever the header says.
+        ("the peer", api::Config { connects_per_address: three, ..api.clone() }, 429, "rate_limited"),
+    ] {
+        let server = Server::with(accounts.clone(), config).await;
+        for n in 0..4 {
+            let other = if what == "an address" { "192.0.2.1".to_owned() } else { format!("192.0.2.{n}") };
+            let (head, body, _open) = server.raw(request(&other).as_bytes()).await;
+            let expected = if n < 3 { 101 } else { status };
+            assert!(head.starts_with(&format!("http/1.1 {expected} ")), "{what}, {n}: {head}");
+            if n == 3 {
+                assert_eq!(body["error"]["name"], name, "{what}");
+                let retry_after_ms = body["error"]["retry_after_ms"].as_u64().unwrap();
+                // The next is let in after a minute; those turned away come back spread over some seconds.
+                assert!((59_000..64_000).contains(&retry_after_ms), "{what}: {retry_after_ms}");
+                assert!(head.contains(&format!("retry-after: {}", retry_after_ms.div_ceil(1_000))), "{head}");
+            }
+        }
+        let (head, ..) = server.raw(request("198.51.100.7").as_bytes()).await;
+        let expected = if what == "an address" { 101 } else { status };
+        assert!(head.starts_with(&format!("http/1.1 {expected} ")), "{what}: another address: {head}");
+    }
+}
+
+#[tokio::test]
+async fn the_silent_take_nobodys_turn() {
+    let (accounts, api) = roomy();
+    let server = Server::with(accounts, api::Config { max_speaking: 1, ..api }).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let (head, ..) = server.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_has_too_many_lines_is_refused() {
+    let server = Server::start().await;
+    let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "x".repeat(20_000));
+    for (what, headers) in [("many", many), ("long", long)] {
+        let (head, ..) = server.raw(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await;
+        assert!(head.starts_with("http/1.1 431 "), "{what}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_sends_a_byte_at_a_time_is_cut_at_the_same_moment() {
+    let (accounts, api) = roomy();
+    let server = Server::with(accounts, api::Config { header_timeout_ms: 300, ..api }).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let dripping = tokio::spawn(async move {
+        let mut sent = 0;
+        for byte in handshake("/v1/connect", &[("x-long", &"x".repeat(10_000))]).bytes() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if writing.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        sent
+    });
+    let mut answer = Vec::new();
+    let _ = reading.read_to_end(&mut answer).await;
+    drop(reading);
+    assert!(!answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    assert!(dripping.await.unwrap() < 10_000, "it was cut while it went on");
 }
 
 #[tokio::test]

@@ -277,7 +277,11 @@ async fn draining_tells_every_socket_its_own_time_and_closes_it_then() {
     let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(widest.is_some_and(|gap| gap <= window_ms / 5), "spread over the window: {times:?}");
     let late = TcpStream::connect(node.address).map(|_| raw(&node, &[])).expect("accepted");
-    assert_eq!((&late).read(&mut [0]).unwrap_or(0), 0, "no socket is taken any more");
+    let mut answer = Vec::new();
+    (&late).read_to_end(&mut answer).expect("an orderly end");
+    let reason = Close::Drain.reason().as_bytes();
+    let told = [&[0x88, 2 + reason.len() as u8], &Close::Drain.number().to_be_bytes()[..], reason].concat();
+    assert_eq!(answer, told, "no socket is taken any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,17 +119,22 @@ async fn checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, 
 
 /// An error of the catalogue, or what the status says where something else answered.
 fn refusal(status: u16, body: &[u8]) -> Failure {
-    #[derive(Deserialize)]
-    struct Body {
-        error: wire::Error,
-    }
-    match serde_json::from_slice::<Body>(body) {
-        Ok(body) => failure(body.error),
-        Err(_) => {
+    match refusal_in(body) {
+        Some(failure) => failure,
+        None => {
             let code = if status >= 500 { Code::Unavailable } else { Code::Invalid };
             Failure { message: Some(format!("HTTP {status}")), ..Failure::new(code) }
         }
     }
+}
+
+/// What the body of an HTTP answer says of a refusal, if it is Bowline's.
+pub(crate) fn refusal_in(body: &[u8]) -> Option<Failure> {
+    #[derive(Deserialize)]
+    struct Body {
+        error: wire::Error,
+    }
+    serde_json::from_slice::<Body>(body).ok().map(|body| failure(body.error))
 }
 
 fn percent(text: &str) -> String {

@@ -330,11 +330,14 @@ impl End {
     /// What a client does next follows from why.
     fn by(why: Why) -> Self {
         let next = match &why {
-            Why::Closed { code, .. } => match Close::after(*code) {
-                AfterClose::Resume => Next::Resume(None),
-                AfterClose::RefreshFirst => Next::Renew(None),
-                AfterClose::StayAway => Next::Never,
-            },
+            Why::Closed { code, reason } => {
+                let asked = Close::retry_after_ms(reason).map(Duration::from_millis);
+                match Close::after(*code) {
+                    AfterClose::Resume => Next::Resume(asked),
+                    AfterClose::RefreshFirst => Next::Renew(asked),
+                    AfterClose::StayAway => Next::Never,
+                }
+            }
             Why::Refused(failure) => {
                 let asked = failure.retry_after_ms.map(Duration::from_millis);
                 match failure.code.retry() {

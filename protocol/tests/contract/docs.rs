@@ -107,7 +107,7 @@ fn closes() -> String {
     out
 }
 
-const ALL_CLOSES: [Close; 13] = [
+const ALL_CLOSES: [Close; 14] = [
     Close::Protocol,
     Close::NotUtf8,
     Close::TooBig,
@@ -117,6 +117,7 @@ const ALL_CLOSES: [Close; 13] = [
     Close::EpochChanged,
     Close::Internal,
     Close::ConnectTimeout,
+    Close::RateLimited,
     Close::Unauthenticated,
     Close::TokenExpired,
     Close::Revoked,
@@ -147,6 +148,11 @@ const MEANINGS: &[(&str, &str)] = &[
     ("frame_bytes", "bytes of one WebSocket message from a client, fragments put together"),
     ("attrs_bytes", "bytes of a message's `attrs` as JSON text"),
     ("title_bytes", "UTF-8 bytes of a conversation's title"),
+    (
+        "commands_per_s",
+        "commands of one socket a second in the long run, frames that can't be decoded included; 0: no limit",
+    ),
+    ("commands_burst", "commands of one socket at once, after a pause"),
     ("mentions", "users mentioned in a message"),
     ("attachments", "attachments of a message"),
     ("members_per_command", "users named in one `conversation_create` or `conversation_add`"),

@@ -22,6 +22,8 @@ use crate::accounts::Identity;
 use crate::deadline::Deadline;
 
 const RETRY_AFTER_MS: u64 = 1_000;
+/// Those who are turned away in the same moment are asked to come back spread over this.
+const SPREAD_MS: u64 = 4_000;
 
 /// Takes the sockets that became WebSockets.
 pub type Adopt = Box<dyn Fn(Socket) + Send + Sync>;
@@ -58,12 +60,8 @@ pub(super) async fn connect(
     let key = check_upgrade(headers)?;
     check_page(&api, &request)?;
     let (codec, chosen) = choose_codec(headers)?;
+    let place = admit(&api, address)?;
     let identity = bearer(headers)?.map(|token| api.inner.accounts.verify(token)).transpose()?;
-    if api.draining() {
-        return Err(Failure::retry_after(Code::Unavailable, RETRY_AFTER_MS).into());
-    }
-    let permit = api.inner.sockets.clone().try_acquire_owned();
-    let place = Place { _permit: permit.map_err(|_| Failure::retry_after(Code::Overloaded, RETRY_AFTER_MS))? };
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let answer = response.headers_mut();
@@ -79,6 +77,23 @@ pub(super) async fn connect(
         (api.inner.adopt)(Socket { stream, read_buf, codec, identity, address, place });
     });
     Ok(response)
+}
+
+/// A place, if the server takes sockets, takes them this fast, and has one left.
+fn admit(api: &Api, address: IpAddr) -> Result<Place, Failure> {
+    if api.draining() {
+        return Err(Failure::retry_after(Code::Unavailable, RETRY_AFTER_MS));
+    }
+    api.inner.connects_per_address.take(Address(address).into()).map_err(spread)?;
+    let slower = |failure: Failure| Failure { code: Code::Overloaded, ..spread(failure) };
+    api.inner.connects.take(()).map_err(slower)?;
+    let permit = api.inner.sockets.clone().try_acquire_owned();
+    Ok(Place { _permit: permit.map_err(|_| spread(Failure::retry_after(Code::Overloaded, RETRY_AFTER_MS)))? })
+}
+
+fn spread(failure: Failure) -> Failure {
+    let retry_after_ms = failure.retry_after_ms.map(|ms| ms + rand::random_range(0..SPREAD_MS));
+    Failure { retry_after_ms, ..failure }
 }
 
 /// The socket and what was read of it beyond the request, once the answer is out; none if the client went away first.

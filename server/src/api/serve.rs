@@ -10,7 +10,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -34,16 +35,23 @@ pub async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
         .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS);
-    let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let permits = |most: usize| Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+    let (places, turns) = (permits(config.max_connections), permits(config.max_speaking));
+    let first_byte = Duration::from_millis(config.header_timeout_ms);
     let routes = router(api);
     let connections = TaskTracker::new();
     while let Some(Ok(place)) = stop.run_until_cancelled(places.clone().acquire_owned()).await {
         match stop.run_until_cancelled(listener.accept()).await {
             None => break,
             Some(Ok((stream, peer))) => {
-                let connection = speak(http.clone(), routes.clone(), stream, Peer(peer), stop.clone(), grace);
+                let (http, routes, turns, stop) = (http.clone(), routes.clone(), turns.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection.await;
+                    // One that is silent holds no buffers, and nobody else's turn.
+                    let turn = timeout(first_byte, begins(&stream, turns));
+                    if let Some(Ok(Some(_turn))) = stop.run_until_cancelled(turn).await {
+                        // Boxed, so that those who wait for their turn have no room for it in their tasks.
+                        Box::pin(speak(http, routes, stream, Peer(peer), stop, grace)).await;
+                    }
                     drop(place);
                 });
             }
@@ -55,6 +63,12 @@ pub async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Waits for a first byte, then for its turn to be read.
+async fn begins(stream: &TcpStream, turns: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let here = stream.peek(&mut [0]).await.ok()?;
+    if here > 0 { turns.acquire_owned().await.ok() } else { None }
 }
 
 async fn speak(
@@ -77,6 +91,6 @@ async fn speak(
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     if stop.run_until_cancelled(connection.as_mut()).await.is_none() {
         connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(grace, connection).await;
+        let _ = timeout(grace, connection).await;
     }
 }

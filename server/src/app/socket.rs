@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bowline_protocol::limits::UNAUTHENTICATED_FRAME_BYTES;
 use bowline_protocol::wire::{Drain, Entry, ServerFrame, server_frame::Kind as Push};
-use bowline_protocol::{Close, Codec, LogId, Seq};
+use bowline_protocol::{Close, Codec, Failure, LogId, Seq};
 
 use crate::accounts::Identity;
 use crate::api::Place;
@@ -60,6 +60,13 @@ impl Sockets {
         self.actions = actions;
     }
 
+    /// Whether a frame is within the limits of its socket.
+    fn admit(&mut self, slot: &mut Slot, io: &mut Io<'_>) -> Result<(), Failure> {
+        let mut admitted = Ok(());
+        self.step(&mut slot.session, io, |session, cx, out| admitted = session.admit(cx, out));
+        admitted
+    }
+
     fn act(&self, action: Action, io: &mut Io<'_>) {
         match action {
             Action::Send(frame) => {
@@ -105,7 +112,20 @@ impl Application for Sockets {
         if text != (codec == Codec::Json) {
             return io.close(Close::Unsupported);
         }
-        for frame in codec.read_client(payload) {
+        let frames = codec.read_client(payload);
+        if frames.is_empty() {
+            // It was read all the same, so it counts as one.
+            let _ = self.admit(slot, io);
+        }
+        for frame in frames {
+            if let Err(failure) = self.admit(slot, io) {
+                if slot.session.is_ended() {
+                    return;
+                }
+                let id = frame.as_ref().map_or_else(|refused| refused.id, |frame| Some(frame.id));
+                io.send(&error_frame(id, &failure));
+                continue;
+            }
             match frame {
                 Ok(frame) => {
                     if frame.id > 0 {
@@ -128,6 +148,12 @@ impl Application for Sockets {
             true => session.passed(entry, cx, out),
             false => session.removed(log, entry.seq, out),
         });
+    }
+
+    fn foreseen(&mut self, slot: &mut Slot, log: LogId, entry: &Entry, io: &mut Io<'_>) {
+        if slot.session.user().map(bowline_protocol::UserId::log) == Some(log) {
+            self.step(&mut slot.session, io, |session, _, out| session.foreseen(entry, out));
+        }
     }
 
     fn level(&mut self, slot: &mut Slot, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>) {

@@ -21,6 +21,8 @@ pub(super) fn validate(limits: &Limits) -> Vec<Invalid> {
         ("conversations", limits.conversations, 1..=1_000_000),
         ("topic_bytes", limits.topic_bytes, 1..=1_024),
         ("topics", limits.topics, 0..=100_000),
+        ("commands_per_s", limits.commands_per_s, 0..=1_000_000),
+        ("commands_burst", limits.commands_burst, 1..=1_000_000),
     ];
     let mut found: Vec<_> =
         ranges.into_iter().filter_map(|(key, value, allowed)| Invalid::unless_in(key, value, allowed)).collect();

@@ -135,14 +135,25 @@ impl Live {
                     position => self.rejoin_later(log, joined_seq, position.unwrap_or_default(), out),
                 }
             }
-            Some(Content::SessionRevoked(revoked)) => {
-                let session = revoked.session_id.as_deref().map(SessionId::from_wire);
-                if session.is_none_or(|s| s == Some(self.identity.session)) {
-                    self.revoked = true;
-                    self.close_if_revoked(out);
-                }
-            }
+            Some(Content::SessionRevoked(revoked)) => self.hear_of_revocation(revoked, out),
             _ => {}
+        }
+    }
+
+    /// An entry that the peer has not taken. What it says of conversations can wait for him; the end of his session can't.
+    pub(super) fn foreseen(&mut self, entry: &wire::Entry, out: &mut Vec<Action>) {
+        if entry.seq > self.user_seq
+            && let Some(Content::SessionRevoked(revoked)) = &entry.content
+        {
+            self.hear_of_revocation(revoked, out);
+        }
+    }
+
+    fn hear_of_revocation(&mut self, revoked: &wire::SessionRevoked, out: &mut Vec<Action>) {
+        let session = revoked.session_id.as_deref().map(SessionId::from_wire);
+        if session.is_none_or(|s| s == Some(self.identity.session)) {
+            self.revoked = true;
+            self.close_if_revoked(out);
         }
     }
 

@@ -11,13 +11,13 @@ use super::spans::Spans;
 ///
 /// Up to `as_of_seq`, the head that was read together with the reader's spans, the spans decide alone. Beyond it the
 /// reader sees everything up to and including the entry that removes him, and the cursor ends there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cursor {
     seq: Seq,
     replay: Option<Box<Replay>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Replay {
     as_of_seq: Seq,
     spans: Spans,

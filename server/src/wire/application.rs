@@ -31,6 +31,10 @@ pub trait Application: Send + 'static {
     /// this user, after which the log is no longer followed.
     fn passed(&mut self, slot: &mut Self::Slot, log: LogId, entry: &wire::Entry, io: &mut Io<'_>);
 
+    /// A log that is followed with `watch` has this entry, and the socket takes nothing: it will be `passed` if that
+    /// changes. Said again whenever there is news in that log.
+    fn foreseen(&mut self, slot: &mut Self::Slot, log: LogId, entry: &wire::Entry, io: &mut Io<'_>);
+
     /// A replay that was to be announced, or that has an end, has covered everything up to `seq`; what is sent here goes
     /// out before anything that follows in this log. `ended`: nothing follows, the log is no longer followed.
     fn level(&mut self, slot: &mut Self::Slot, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>);

@@ -15,6 +15,9 @@ use super::slab::Key;
 use super::slot::{Flag, Socket, Wrote};
 use super::topic::Topics;
 
+/// How far ahead of a socket that takes nothing is looked, in pieces of a page or tail.
+const FORESEEN_PLANS: usize = 16;
+
 /// What one step of a cursor led to.
 enum Step {
     /// It is level, blocked, or waits for a page: somebody will come back to it.
@@ -52,7 +55,10 @@ impl<A: Application> Shard<A> {
         while writes < allowed {
             let Some(slot) = self.slots.get_mut(key) else { return writes };
             match step(&mut slot.socket, nth, &mut self.topics, &mut self.scratch) {
-                Step::Rests => return writes,
+                Step::Rests => {
+                    self.foresee(key, nth);
+                    return writes;
+                }
                 Step::Gone => {
                     self.remove(key);
                     return writes;
@@ -131,6 +137,44 @@ impl<A: Application> Shard<A> {
         if let Covered::Level { ended } = moved.covered {
             let ended = ended || moved.removed;
             self.call(key, |app, slot, io| app.level(slot, log, seq, ended, io));
+        }
+    }
+
+    /// Tells the application of what a socket that takes nothing would pass next in a log that it watches: it may have to
+    /// end the connection, and can't wait for the peer.
+    fn foresee(&mut self, key: Key, nth: usize) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let Some(followed) = slot.socket.follows.get(nth) else { return };
+        if !followed.watch() || !slot.socket.has(Flag::Blocked) || slot.socket.has(Flag::Closing) {
+            return;
+        }
+        let (user, codec, index) = (slot.socket.user(), slot.socket.codec(), followed.topic);
+        let mut cursor = followed.cursor.clone();
+        let mut entries = Vec::new();
+        let Some((topic, budget)) = self.topics.at_mut(index) else { return };
+        let log = topic.log;
+        for _ in 0..FORESEEN_PLANS {
+            let to_seq = match plan(&cursor, user, codec, &mut topic.tail, budget) {
+                Plan::Need(page) => {
+                    self.topics.need(index, page);
+                    break;
+                }
+                Plan::Frames(stretch) => {
+                    entries.extend(stretch.items.filter_map(|i| topic.tail.entry(i)).map(|entry| entry.decode()));
+                    stretch.to_seq
+                }
+                Plan::Slice(page, stretch) => {
+                    entries.extend(stretch.items.map(|i| page.decode(i)));
+                    stretch.to_seq
+                }
+                Plan::Skip(to_seq) => to_seq,
+                Plan::Trimmed(first_seq) => first_seq - 1,
+                Plan::Rest | Plan::Settle | Plan::Withheld(..) => break,
+            };
+            let _ = cursor.advance(to_seq);
+        }
+        for entry in &entries {
+            self.call(key, |app, slot, io| app.foreseen(slot, log, entry, io));
         }
     }
 

@@ -1,11 +1,12 @@
 //! The end of a socket.
 
-use std::net::Shutdown;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
 use bowline_protocol::Close;
 
-use crate::tail::Opcode;
+use crate::tail::{Opcode, frame_header};
 
 use super::application::Application;
 use super::shard::Shard;
@@ -77,6 +78,18 @@ impl<A: Application> Shard<A> {
             }
         }
     }
+}
+
+/// Ends a socket that no shard has taken.
+pub(super) fn turn_away(mut stream: TcpStream, close: Close) {
+    let mut framed = Vec::new();
+    let payload = Ending::Ours(close).payload();
+    frame_header(Opcode::Close, payload.len(), &mut framed);
+    framed.extend_from_slice(&payload);
+    // To drop a socket with bytes unread is a reset, which may overtake the close frame. All of this is of use to a peer
+    // that is well, and to nobody else: what fails here is let go.
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write(&framed).and_then(|_| stream.shutdown(Shutdown::Write));
 }
 
 impl Ending {

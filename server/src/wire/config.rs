@@ -54,7 +54,7 @@ impl Default for Config {
             shards: 1,
             tail_bytes: 8 << 20,
             notsent_lowat_bytes: 2048,
-            read_buffer_bytes: 64 << 10,
+            read_buffer_bytes: 16 << 10,
             message_bytes: 64 << 10,
             heartbeat: Duration::from_secs(30),
             stall_limit: Duration::from_secs(300),

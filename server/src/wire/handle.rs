@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bowline_protocol::wire::{self, ServerFrame, TopicMessage};
-use bowline_protocol::{Codec, LogId, Seq, UserId};
+use bowline_protocol::{Close, Codec, LogId, Seq, UserId};
 use bytes::Bytes;
 use mio::{Poll, Waker};
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +20,7 @@ use crate::tail::{Entry, PageSource, Signal};
 use crate::telemetry::Metrics;
 
 use super::application::Application;
+use super::close::turn_away;
 use super::config::Config;
 use super::fetch;
 use super::inbox::{Address, Adopted, Inbox, Notice};
@@ -120,9 +121,11 @@ impl<A: Application> Shards<A> {
         Ok(this)
     }
 
-    /// Takes a socket whose handshake is done. `read`: what came behind the handshake.
+    /// Takes a socket whose handshake is done. `read`: what came behind the handshake. One that is refused is told by a
+    /// close frame, as far as its kernel's buffer takes it at once.
     pub fn adopt(&self, stream: TcpStream, read: Bytes, codec: Codec, ticket: A::Ticket) -> Result<(), Refused> {
         if self.inner.draining.load(Ordering::Relaxed) {
+            turn_away(stream, Close::Drain);
             return Err(Refused::Draining);
         }
         stream.set_nonblocking(true)?;
@@ -132,8 +135,9 @@ impl<A: Application> Shards<A> {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         let shard = self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.inboxes.len();
         let adopted = Adopted { stream, read, codec, ticket };
-        self.inner.inboxes[shard].adopt(adopted).map_err(|_| {
+        self.inner.inboxes[shard].adopt(adopted).map_err(|adopted| {
             self.inner.counts.refused.inc();
+            turn_away(adopted.stream, Close::Overloaded);
             Refused::Overloaded
         })
     }

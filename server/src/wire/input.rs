@@ -41,9 +41,13 @@ struct Frame {
 #[derive(Debug)]
 struct Message {
     text: bool,
+    fragments: usize,
     utf8: Utf8,
     data: Vec<u8>,
 }
+
+/// Fragments of one message beside one for each of its bytes: empty ones would go on without end.
+const MAX_FRAGMENTS: usize = 64;
 
 #[derive(Debug)]
 enum Spent {
@@ -159,13 +163,19 @@ impl Partial {
 
     /// A frame begins: it must fit to what came before, and into the limit.
     fn begin(&mut self, head: Head, limit: usize) -> Result<(), Close> {
+        if let Some(message) = self.message.as_mut().filter(|_| !head.kind.is_control()) {
+            message.fragments += 1;
+            if message.fragments > MAX_FRAGMENTS + message.data.len() {
+                return Err(Close::TooBig);
+            }
+        }
         let starts = matches!(head.kind, FrameKind::Text | FrameKind::Binary);
         if starts == self.message.is_some() && !head.kind.is_control() {
             return Err(Close::Protocol);
         }
         if starts {
             let text = head.kind == FrameKind::Text;
-            self.message = Some(Message { text, utf8: Utf8::default(), data: Vec::new() });
+            self.message = Some(Message { text, fragments: 1, utf8: Utf8::default(), data: Vec::new() });
         }
         if !head.kind.is_control() {
             let before = self.message.as_ref().map_or(0, |message| message.data.len());

@@ -11,6 +11,9 @@ use super::shard::Shard;
 use super::slab::Key;
 use super::slot::{Flag, Socket};
 
+/// Messages and control frames of one socket in a turn: thousands of tiny ones fit into a read, and others wait.
+const TURN_FRAMES: usize = 128;
+
 impl<A: Application> Shard<A> {
     /// Reads a socket once. One that may have more is served again.
     pub(super) fn read(&mut self, key: Key) {
@@ -44,12 +47,16 @@ impl<A: Application> Shard<A> {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let mut input = std::mem::take(&mut slot.socket.input);
         let mut at = 0;
-        loop {
+        for turn in 0.. {
             let Some(slot) = self.slots.get_mut(key) else { return };
             if slot.socket.has(Flag::Closing) {
                 return;
             }
-            if self.config.pauses(&slot.socket) {
+            if turn == TURN_FRAMES {
+                self.queue(key);
+            }
+            let Some(slot) = self.slots.get_mut(key) else { return };
+            if turn == TURN_FRAMES || self.config.pauses(&slot.socket) {
                 if at < bytes.len() {
                     slot.socket.backlog.get_or_insert_default().unread.extend_from_slice(&bytes[at..]);
                 }

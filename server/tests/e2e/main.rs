@@ -9,6 +9,7 @@ mod bad_input;
 mod chat;
 mod ending;
 mod faults;
+mod floods;
 mod membership;
 mod nodes;
 mod resume;

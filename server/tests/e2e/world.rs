@@ -13,8 +13,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One node over this database, with settings of the test's own.
 pub(crate) async fn node(database_url: &str, settings: &[(&str, &str)]) -> Server {
-    let secret = [("BOWLINE_ACCOUNTS_TOKENS_SECRET", SECRET), ("BOWLINE_LOGGING_FILTER", "warn")];
-    Server::start(env!("CARGO_BIN_EXE_bowline"), database_url, &[&secret, settings].concat()).await
+    let every = [
+        ("BOWLINE_ACCOUNTS_TOKENS_SECRET", SECRET),
+        ("BOWLINE_LOGGING_FILTER", "warn"),
+        // Tests send as fast as they can; those of the limit set one.
+        ("BOWLINE_LIMITS_COMMANDS_PER_S", "0"),
+    ];
+    Server::start(env!("CARGO_BIN_EXE_bowline"), database_url, &[&every, settings].concat()).await
 }
 
 /// A node on a database of its own.

@@ -33,6 +33,7 @@ pub struct Node {
 pub struct Seen {
     work: Mutex<Vec<(Address, String)>>,
     passed: Mutex<Vec<(UserId, Seq)>>,
+    foreseen: Mutex<Vec<(UserId, Seq)>>,
     closed: AtomicUsize,
     heard: AtomicUsize,
 }
@@ -119,6 +120,11 @@ impl Node {
     pub fn passed(&self, user: UserId) -> Vec<Seq> {
         let passed = self.seen.passed.lock().expect("not poisoned");
         passed.iter().filter(|(who, _)| *who == user).map(|(_, seq)| *seq).collect()
+    }
+
+    pub fn foreseen(&self, user: UserId) -> Vec<Seq> {
+        let foreseen = self.seen.foreseen.lock().expect("not poisoned");
+        foreseen.iter().filter(|(who, _)| *who == user).map(|(_, seq)| *seq).collect()
     }
 
     pub fn closed(&self) -> usize {
@@ -260,6 +266,10 @@ impl Application for App {
 
     fn passed(&mut self, user: &mut UserId, _: LogId, entry: &wire::Entry, _: &mut Io<'_>) {
         self.seen.passed.lock().expect("not poisoned").push((*user, entry.seq));
+    }
+
+    fn foreseen(&mut self, user: &mut UserId, _: LogId, entry: &wire::Entry, _: &mut Io<'_>) {
+        self.seen.foreseen.lock().expect("not poisoned").push((*user, entry.seq));
     }
 
     fn level(&mut self, _: &mut UserId, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>) {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bowline_protocol::Codec;
+use bowline_protocol::code::Retry;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use tokio::net::TcpStream;
@@ -15,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::Error;
+use crate::accounts::refusal_in;
 use crate::event::Why;
 
 /// What a server may send in one message; its own frames are far smaller.
@@ -138,7 +140,15 @@ impl Socket {
 
 fn why(error: WsError) -> Why {
     match error {
-        WsError::Http(response) => Why::Http(response.status().as_u16()),
+        WsError::Http(response) => {
+            let status = response.status().as_u16();
+            let body = response.body().as_deref().unwrap_or_default();
+            // Only what passes by itself: everything else keeps its status, whoever answered.
+            match refusal_in(body).filter(|failure| failure.code.retry() == Retry::Later) {
+                Some(failure) => Why::Refused(failure),
+                None => Why::Http(status),
+            }
+        }
         WsError::Io(error) => Why::Network(error.to_string()),
         WsError::ConnectionClosed | WsError::AlreadyClosed => Why::Network("the connection ended".into()),
         // Cut in the middle of a frame or of the handshake; a network fault, not a peer that does not know the protocol.
