@@ -71,6 +71,7 @@ impl Application for Follower {
     }
 
     fn passed(&mut self, _: &mut Self::Slot, _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
+    fn foreseen(&mut self, _: &mut Self::Slot, _: LogId, _: &wire::Entry, _: &mut Io<'_>) {}
     fn taken(&mut self, _: &mut Self::Slot, _: &mut Io<'_>) {}
     fn sweep(&mut self, _: &mut Self::Slot, _: Instant, _: &mut Io<'_>) {}
     fn drain(&mut self, _: &mut Self::Slot, _: Duration, _: &mut Io<'_>) {}
