@@ -143,13 +143,16 @@ impl<A: Application> Shard<A> {
     /// Tells the application of what a socket that takes nothing would pass next in a log that it watches: it may have to
     /// end the connection, and can't wait for the peer.
     fn foresee(&mut self, key: Key, nth: usize) {
-        let Some(slot) = self.slots.get(key) else { return };
-        let Some(followed) = slot.socket.follows.get(nth) else { return };
-        if !followed.watch() || !slot.socket.has(Flag::Blocked) || slot.socket.has(Flag::Closing) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let socket = &mut slot.socket;
+        let Some(followed) = socket.follows.get(nth) else { return };
+        if !followed.watch() || !socket.has(Flag::Blocked) || socket.has(Flag::Closing) {
             return;
         }
-        let (user, codec, index) = (slot.socket.user(), slot.socket.codec(), followed.topic);
-        let mut cursor = followed.cursor.clone();
+        let (user, codec, index) = (socket.user(), socket.codec(), followed.topic);
+        let Some(stands) = socket.take_cursor(nth) else { return };
+        let mut cursor = stands.clone();
+        socket.put_cursor(nth, stands);
         let mut entries = Vec::new();
         let Some((topic, budget)) = self.topics.at_mut(index) else { return };
         let log = topic.log;
