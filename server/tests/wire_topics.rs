@@ -112,7 +112,7 @@ async fn all_subscribers_see_one_order_and_each_publisher_keeps_his_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_skips_visibly_and_nobody_else_feels_it() {
-    const TAIL_BYTES: usize = 100_000;
+    const TAIL_BYTES: usize = 200_000;
     const MESSAGES: Seq = 3_000;
     for codec in Codec::ALL {
         let heartbeat = Duration::from_secs(3);

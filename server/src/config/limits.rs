@@ -20,7 +20,7 @@ pub(super) fn validate(limits: &Limits) -> Vec<Invalid> {
         ("history_entries", limits.history_entries, 1..=10_000),
         ("conversations", limits.conversations, 1..=1_000_000),
         ("topic_bytes", limits.topic_bytes, 1..=1_024),
-        ("topics", limits.topics, 0..=100_000),
+        ("topics", limits.topics, 0..=u16::MAX.into()),
         ("commands_per_s", limits.commands_per_s, 0..=1_000_000),
         ("commands_burst", limits.commands_burst, 1..=1_000_000),
     ];

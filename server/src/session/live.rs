@@ -20,9 +20,10 @@ pub(super) struct Live {
     /// Only while something is joined: few sessions have it at any time, and all would pay for its room.
     joining: Option<Box<Joining>>,
     /// Topics that are subscribed.
-    pub(super) topics: u32,
+    pub(super) topics: u16,
     told_expiring: bool,
-    last_typing_ms: i64,
+    /// The low bits of the time: enough to tell a second from a longer pause.
+    last_typing_ms: u32,
     /// This client's own `session_revoke`, whose reply goes out before it closes the connection.
     revoking: Option<NonZeroU64>,
     revoked: bool,
@@ -42,7 +43,7 @@ struct Joining {
 const MAX_REJOINED: usize = 64;
 
 /// A client that types sends `typing` again and again; more often than this it is not passed on.
-const TYPING_INTERVAL_MS: i64 = 1_000;
+const TYPING_INTERVAL_MS: u32 = 1_000;
 
 impl Live {
     pub(super) fn new(identity: Identity, user_cursor: Option<Cursor>) -> Self {
@@ -250,9 +251,10 @@ impl Live {
 
     /// Whether a `typing` may be passed on now.
     pub(super) fn may_type(&mut self, cx: &Context<'_>) -> bool {
-        let due = cx.now_ms - self.last_typing_ms >= TYPING_INTERVAL_MS;
+        let now_ms = cx.now_ms as u32;
+        let due = now_ms.wrapping_sub(self.last_typing_ms) >= TYPING_INTERVAL_MS;
         if due {
-            self.last_typing_ms = cx.now_ms;
+            self.last_typing_ms = now_ms;
         }
         due
     }

@@ -4,13 +4,10 @@ use bowline_protocol::limits::Limits;
 use bowline_protocol::{Code, Failure};
 
 /// A token bucket, kept as the moment at which it is full again (the theoretical arrival time of the generic cell rate
-/// algorithm).
+/// algorithm), in microseconds, and in the low bits how often this was refused since the bucket was last full: every socket
+/// has one, in the eight bytes that its session has left.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
-    full_at_us: i64,
-    /// Since the bucket was last full.
-    refused: u16,
-}
+pub(super) struct Pace(i64);
 
 /// What becomes of one frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +20,8 @@ pub(super) enum Pass {
 }
 
 /// One that goes on after so many refusals, without ever leaving the bucket the time to fill, is cut.
-const MAX_REFUSED: u16 = 1_000;
+const MAX_REFUSED: i64 = 1_000;
+const REFUSED_BITS: u32 = 12;
 
 impl Pace {
     /// Takes one token, whatever the frame is.
@@ -34,19 +32,18 @@ impl Pace {
         let interval_us = (1_000_000 / as_i64(limits.commands_per_s)).max(1);
         let burst_us = interval_us.saturating_mul(as_i64(limits.commands_burst.max(1)));
         let now_us = now_ms.saturating_mul(1_000);
-        if self.full_at_us <= now_us {
-            self.refused = 0;
-        }
+        let (known_us, refused) = (self.0 >> REFUSED_BITS, self.0 & ((1 << REFUSED_BITS) - 1));
+        let refused = if known_us <= now_us { 0 } else { refused };
         // The clock may be set back: nobody owes more than a whole bucket.
-        let full_at_us = self.full_at_us.clamp(now_us, now_us.saturating_add(burst_us));
+        let full_at_us = known_us.clamp(now_us, now_us.saturating_add(burst_us));
         let wait_us = full_at_us + interval_us - now_us - burst_us;
         if wait_us <= 0 {
-            self.full_at_us = full_at_us + interval_us;
+            self.0 = (full_at_us + interval_us) << REFUSED_BITS | refused;
             return Pass::Yes;
         }
-        self.full_at_us = full_at_us;
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > MAX_REFUSED {
+        let refused = (refused + 1).min(MAX_REFUSED + 1);
+        self.0 = full_at_us << REFUSED_BITS | refused;
+        if refused > MAX_REFUSED {
             return Pass::TooOften;
         }
         let wait_ms = u64::try_from(wait_us).unwrap_or(0).div_ceil(1_000);

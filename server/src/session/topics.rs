@@ -14,7 +14,7 @@ pub(super) fn subscribe(live: &mut Live, id: u64, topic: String, cx: &Context<'_
             let message = Some("too many topics on one connection".to_owned());
             return fail(id, Failure { message, ..Failure::too_large("topic_subscribe.topic", limit) }, out);
         }
-        live.topics += 1;
+        live.topics = live.topics.saturating_add(1);
     }
     out.push(Action::Subscribe { id, topic });
 }
