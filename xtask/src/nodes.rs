@@ -33,8 +33,8 @@ pub(crate) struct Place<'a> {
 
 /// What nodes of one deployment sign their tokens with, so that they take each other's, and those of whoever knows it.
 pub(crate) const SECRET: &str = "one secret for all nodes of this run";
-/// Everyone here comes from one address.
-const LOGINS: &str = "http.logins_per_address.burst=1000";
+/// Everyone here comes from one address, and load from few sockets.
+const LIMITS: [&str; 4] = ["--set", "http.logins_per_address.burst=1000", "--set", "limits.commands_per_s=0"];
 
 impl Nodes {
     /// With a database these are nodes over it; without, there is one, on its embedded database.
@@ -54,7 +54,8 @@ impl Nodes {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let mut serve = Command::new(program);
             let tokens = format!("accounts.tokens.secret={SECRET}");
-            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", &tokens, "--set", LOGINS]);
+            serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", &tokens]);
+            serve.args(LIMITS);
             serve.args(place.settings.iter().flat_map(|setting| ["--set", setting]));
             match database {
                 Some(url) => serve.env("DATABASE_URL", url),
