@@ -18,7 +18,7 @@ enum Version {
 }
 
 /// Bytes, and counts since the pod was made. Version 1 counts buffers of TCP apart from the rest, and against a limit of their own;
-/// here they are in `used` and `kernel`.
+/// here they are in `used` and `kernel`. A socket that meets that limit sends less at once; nobody is killed for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charged {
     pub(crate) used: u64,
@@ -31,6 +31,9 @@ pub(crate) struct Charged {
     /// Processes that were killed since it did not.
     pub(crate) killed: u64,
 }
+
+/// Of a pod's memory, what buffers of TCP may take under version 1.
+const TCP_SHARE: u64 = 8;
 
 impl Pod {
     pub(crate) fn make(limit_mib: u64) -> anyhow::Result<Pod> {
@@ -52,15 +55,16 @@ impl Pod {
         fs::create_dir(&folder)?;
         // From here on it is removed again, however this ends.
         let pod = Pod { folder, version };
-        let limit = (limit_mib << 20).to_string();
+        let limit = limit_mib << 20;
         match version {
             Version::One => {
-                pod.write("memory.limit_in_bytes", &limit)?;
-                // Version 1 counts buffers of TCP only once they have a limit.
-                pod.write("memory.kmem.tcp.limit_in_bytes", &limit)?;
+                // Version 1 counts buffers of TCP apart, and only once they have a limit: both together are the pod's.
+                let tcp = limit / TCP_SHARE;
+                pod.write("memory.limit_in_bytes", &(limit - tcp).to_string())?;
+                pod.write("memory.kmem.tcp.limit_in_bytes", &tcp.to_string())?;
             }
             Version::Two => {
-                pod.write("memory.max", &limit)?;
+                pod.write("memory.max", &limit.to_string())?;
                 pod.write("memory.swap.max", "0").or_else(|_| anyhow::Ok(()))?;
             }
         }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 /// Counts what tails and pages hold, and remembers in which order it came. Over the limit the oldest is dropped first;
 /// whoever needed it reads a page.
 ///
-/// Tails may take half of it. The other half is for pages, which are many when many come back at once: if they did not
-/// all fit, each would be read again for every batch of readers. They are needed for a while only, and expire.
+/// Tails may take half of it, and give way to pages down to an eighth. Pages are many when many come back at once: if they
+/// did not all fit, each would be read again for every batch of readers. They are needed for a while only, and expire.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
@@ -65,8 +65,9 @@ impl Budget {
     /// What must be dropped next, if a limit is passed. What came last stays, however large: its reader waits for it.
     pub fn over(&mut self) -> Option<Token> {
         let over = self.used() > self.limit;
-        if self.entries.bytes() > self.limit / 2 || (over && self.pages.order.len() <= 1) {
-            return self.entries.drop_oldest();
+        let tails_may_take = if over { self.limit / 8 } else { self.limit / 2 };
+        if self.entries.bytes() > tails_may_take {
+            return self.entries.drop_oldest().or_else(|| self.pages.drop_oldest());
         }
         if over { self.pages.drop_oldest() } else { None }
     }
@@ -140,13 +141,24 @@ mod tests {
     }
 
     #[test]
-    fn tails_take_half_and_pages_what_is_left() {
+    fn tails_take_half_and_give_way_to_pages() {
         let mut budget = Budget::new(1_000);
         let mut charges: Vec<Charge> = (0..6).map(|log| budget.charge(Kind::Entry, log, 100)).collect();
         assert_eq!(over(&mut budget, &charges), [0, 1], "of six, four and their bookkeeping are a half");
-        charges.extend((10..18).map(|log| budget.charge(Kind::Page, log, 100)));
-        assert_eq!(over(&mut budget, &charges), [10, 11, 12], "pages go first, the oldest of them");
+        charges.extend((10..15).map(|log| budget.charge(Kind::Page, log, 100)));
+        assert_eq!(over(&mut budget, &charges), [] as [u32; 0], "there is room for all");
+        charges.extend((15..19).map(|log| budget.charge(Kind::Page, log, 100)));
+        assert_eq!(over(&mut budget, &charges), [2, 3, 4, 10], "tails first, but for an eighth; then the oldest pages");
         assert!(budget.used() <= 1_000);
+    }
+
+    #[test]
+    fn what_came_last_stays_however_large() {
+        for kind in [Kind::Entry, Kind::Page] {
+            let mut budget = Budget::new(1_000);
+            let charges = [budget.charge(kind, 1, 100), budget.charge(kind, 2, 5_000)];
+            assert_eq!(over(&mut budget, &charges), [1], "{kind:?}");
+        }
     }
 
     #[test]

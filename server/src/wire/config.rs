@@ -13,7 +13,7 @@ use super::registry::MAX_SHARDS;
 pub struct Config {
     /// Threads that own sockets. A message wakes each that follows its log, so few: one carries 500,000 deliveries/s.
     pub shards: usize,
-    /// Tails and pages of one shard, at most half of it tails. Pages fill the other half only while many catch up.
+    /// Tails and pages of one shard. Tails fill half of it; pages fill the rest, and most of that half, while many catch up.
     pub tail_bytes: usize,
     /// What the kernel may hold of frames that were not sent yet, a socket.
     pub notsent_lowat_bytes: u32,
