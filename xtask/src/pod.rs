@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -18,7 +21,7 @@ enum Version {
 }
 
 /// Bytes, and counts since the pod was made. Version 1 counts buffers of TCP apart from the rest, and against a limit of their own;
-/// here they are in `used` and `kernel`. A socket that meets that limit sends less at once; nobody is killed for it.
+/// here they are in `used` and `kernel`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charged {
     pub(crate) used: u64,
@@ -32,8 +35,8 @@ pub(crate) struct Charged {
     pub(crate) killed: u64,
 }
 
-/// Of a pod's memory, what buffers of TCP may take under version 1.
-const TCP_SHARE: u64 = 8;
+/// How often a pod that is watched is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Pod {
     pub(crate) fn make(limit_mib: u64) -> anyhow::Result<Pod> {
@@ -58,10 +61,10 @@ impl Pod {
         let limit = limit_mib << 20;
         match version {
             Version::One => {
-                // Version 1 counts buffers of TCP apart, and only once they have a limit: both together are the pod's.
-                let tcp = limit / TCP_SHARE;
-                pod.write("memory.limit_in_bytes", &(limit - tcp).to_string())?;
-                pod.write("memory.kmem.tcp.limit_in_bytes", &tcp.to_string())?;
+                pod.write("memory.limit_in_bytes", &limit.to_string())?;
+                // Version 1 counts buffers of TCP only once they have a limit, and that limit is not shared: what both
+                // come to at one moment is for `most` to say.
+                pod.write("memory.kmem.tcp.limit_in_bytes", &limit.to_string())?;
             }
             Version::Two => {
                 pod.write("memory.max", &limit.to_string())?;
@@ -113,6 +116,23 @@ impl Pod {
                 killed: self.keyed("memory.events", "oom_kill")?,
             }),
         }
+    }
+
+    /// What `f` returns, and the most that was charged at one moment meanwhile, buffers of TCP included.
+    pub(crate) fn most<R>(&self, f: impl FnOnce() -> R) -> (R, u64) {
+        let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+        let returned = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    most.fetch_max(self.charged().map_or(0, |charged| charged.used), Ordering::Relaxed);
+                    thread::sleep(LOOK);
+                }
+            });
+            let returned = f();
+            over.store(true, Ordering::Relaxed);
+            returned
+        });
+        (returned, most.into_inner())
     }
 
     fn write(&self, file: &str, value: &str) -> anyhow::Result<()> {

@@ -42,18 +42,30 @@ fn squeeze(options: &Options, pod: &Pod, bed: &Bed) -> anyhow::Result<bool> {
     show(pod, bed, "before the first socket")?;
     let sockets = options.sockets.to_string();
     println!("== {sockets} sockets that wait, in {} MiB", options.limit_mib);
-    let mut held = bed.load(&["idle", "-c", &sockets, "-d", &options.duration])?;
+    let mut held = within(pod, options, || bed.load(&["idle", "-c", &sockets, "-d", &options.duration]))?;
     show(pod, bed, "after the sockets that wait")?;
     if !options.idle_only {
         println!("== all cut, all back");
-        held &= bed.load(&["storm", "-c", &sockets])?;
+        held &= within(pod, options, || bed.load(&["storm", "-c", &sockets]))?;
     }
     Ok(held)
 }
 
+/// Whether the load was good and the pod's limit was enough for all that was charged at any one moment.
+fn within(pod: &Pod, options: &Options, load: impl FnOnce() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let (good, most) = pod.most(load);
+    let fits = most <= options.limit_mib << 20;
+    let verdict = if fits { "fits" } else { "does NOT fit" };
+    println!("pod meanwhile: {:.1} MiB at the most at one moment, TCP buffers included: {verdict}", mib(most));
+    Ok(good? && fits)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 fn show(pod: &Pod, bed: &Bed, when: &str) -> anyhow::Result<()> {
     let charged = pod.charged()?;
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let rss = bed.nodes.pids().iter().filter_map(|pid| bed::status_kib(*pid, "VmRSS")).sum::<u64>() as f64 / 1024.0;
     let apart =
         charged.tcp_peak.map_or(String::new(), |tcp| format!(" (and, counted apart, {:.1} of TCP buffers)", mib(tcp)));
