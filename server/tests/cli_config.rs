@@ -198,7 +198,9 @@ fn variables_that_an_orchestrator_adds_for_services_are_no_keys() {
 fn the_allocator_has_its_settings_compiled_in() {
     let said =
         text(&run("config", &Run { environment: &[("_RJEM_MALLOC_CONF", "stats_print:true")], ..NOTHING }).stderr);
-    for setting in ["narenas: 2", "dirty_decay_ms: 1000", "muzzy_decay_ms: 0", "background_thread: true"] {
+    for setting in
+        ["narenas: 1", "tcache_max: 1024", "dirty_decay_ms: 1000", "muzzy_decay_ms: 0", "background_thread: true"]
+    {
         assert!(said.contains(&format!("opt.{setting}")), "{setting}");
     }
 }
