@@ -344,7 +344,8 @@ BEGIN
             SELECT c.o, c.log, c.kind, c.a, h.last_message_no, greatest(h.last_at, now_at) AS at, gen_random_uuid() AS client,
                    h.last_seq + row_number() OVER (PARTITION BY c.log ORDER BY c.n) AS seq
             FROM unnest(c_ords, c_logs, c_kinds, c_attrs) WITH ORDINALITY AS c (o, log, kind, a, n)
-            JOIN heads h ON h.log_id = c.log),
+            -- A plain join may walk all heads in the order of the window, to spare a sort.
+            CROSS JOIN LATERAL (SELECT * FROM heads h WHERE h.log_id = c.log OFFSET 0) h),
         moved AS (
             UPDATE heads h SET last_seq = t.top, last_at = t.at
             FROM (SELECT n.log, max(n.seq) AS top, max(n.at) AS at FROM numbered n GROUP BY n.log) t
