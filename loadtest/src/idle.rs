@@ -9,8 +9,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::cost::{Cost, Moment};
 use crate::crowd::{Account, Crowd, bounded};
-use crate::fleet::options::FleetOptions;
-use crate::fleet::seats::Seats;
+use crate::fleet::options::{FleetOptions, Following};
 use crate::fleet::tally::Kind;
 use crate::options::{Common, duration};
 use crate::report::Lines;
@@ -23,15 +22,8 @@ pub(crate) struct Args {
     common: Common,
     #[command(flatten)]
     fleet: FleetOptions,
-    /// Sockets, each of a user of its own
-    #[arg(short = 'c', long = "connections", alias = "sockets", default_value_t = 10_000, value_name = "N")]
-    sockets: u32,
-    /// Conversations that each of them follows
-    #[arg(long, default_value_t = 5, value_name = "F")]
-    follow: u32,
-    /// Conversations in all
-    #[arg(long, default_value_t = 1_000, value_name = "C")]
-    conversations: u32,
+    #[command(flatten)]
+    following: Following,
     /// Messages a second in all
     #[arg(short, long, default_value_t = 100.0, value_name = "R")]
     rate: f64,
@@ -44,15 +36,13 @@ const BODY_BYTES: usize = 128;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
-    ensure!(args.sockets > 0 && args.conversations > 0, "--connections and --conversations: at least 1");
-    ensure!(args.follow > 0 && args.follow <= args.conversations, "--follow: from 1 to --conversations");
+    args.following.check()?;
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
     bounded(args.common.timeout, measured(&args)).await
 }
 
 async fn measured(args: &Args) -> anyhow::Result<Outcome> {
-    let seats = Seats { sockets: args.sockets, follow: args.follow, targets: args.conversations, beside: 0 };
-    let mut crowd = Crowd::gather("idle", (&args.common, &args.fleet), seats, false).await?;
+    let mut crowd = Crowd::gather("idle", (&args.common, &args.fleet), args.following.seats(), false).await?;
     let before = Moment::of(&crowd.pids)?;
     crowd.enter().await?;
     let held = Moment::of(&crowd.pids)?;
@@ -62,12 +52,10 @@ async fn measured(args: &Args) -> anyhow::Result<Outcome> {
     let after = Moment::of(&crowd.pids)?;
     let times = crowd.fleet.times();
     let summary = Summary {
-        sockets: args.sockets,
-        follow: args.follow,
-        conversations: args.conversations,
+        following: args.following,
         rate: args.rate,
         duration_s: args.duration.as_secs_f64(),
-        server: Cost::new([before, held, after], args.sockets, account.deliveries + account.echoes),
+        server: Cost::new([before, held, after], args.following.sockets, account.deliveries + account.echoes),
         account,
         send_to_ack: times.percentiles(Kind::Ack),
         send_to_deliver: times.percentiles(Kind::Deliver),
@@ -80,9 +68,8 @@ async fn measured(args: &Args) -> anyhow::Result<Outcome> {
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 struct Summary {
-    sockets: u32,
-    follow: u32,
-    conversations: u32,
+    #[serde(flatten)]
+    following: Following,
     rate: f64,
     duration_s: f64,
     #[serde(flatten)]
@@ -107,8 +94,7 @@ impl run::Summary for Summary {
     }
 
     fn lines(&self, lines: &mut Lines) {
-        let (sockets, follow, conversations) = (self.sockets, self.follow, self.conversations);
-        lines.say("sockets", format_args!("{sockets}, each following {follow} of {conversations} conversations"));
+        lines.say("sockets", self.following);
         lines.say("rate", format_args!("{}/s for {:.0} s", self.rate, self.duration_s));
         self.account.lines(lines);
         lines.say("send to ack", self.send_to_ack.line());

@@ -9,8 +9,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::cost::{Cost, Moment};
 use crate::crowd::{Account, Crowd, bounded};
-use crate::fleet::options::FleetOptions;
-use crate::fleet::seats::Seats;
+use crate::fleet::options::{FleetOptions, Following};
 use crate::fleet::tally::Kind;
 use crate::options::{Common, duration};
 use crate::report::Lines;
@@ -23,15 +22,8 @@ pub(crate) struct Args {
     common: Common,
     #[command(flatten)]
     fleet: FleetOptions,
-    /// Sockets, each of a user of its own
-    #[arg(short = 'c', long = "connections", default_value_t = 10_000, value_name = "N")]
-    sockets: u32,
-    /// Conversations that each of them follows
-    #[arg(long, default_value_t = 5, value_name = "F")]
-    follow: u32,
-    /// Conversations in all
-    #[arg(long, default_value_t = 1_000, value_name = "C")]
-    conversations: u32,
+    #[command(flatten)]
+    following: Following,
     /// Messages a second in all
     #[arg(short, long, default_value_t = 200.0, value_name = "R")]
     rate: f64,
@@ -54,16 +46,14 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
-    ensure!(args.sockets > 0 && args.conversations > 0, "--connections and --conversations: at least 1");
-    ensure!(args.follow > 0 && args.follow <= args.conversations, "--follow: from 1 to --conversations");
+    args.following.check()?;
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
     ensure!(args.one_of > 0, "--one-of: at least 1");
     bounded(args.common.timeout, measured(&args)).await
 }
 
 async fn measured(args: &Args) -> anyhow::Result<Outcome> {
-    let seats = Seats { sockets: args.sockets, follow: args.follow, targets: args.conversations, beside: 0 };
-    let mut crowd = Crowd::gather("slow", (&args.common, &args.fleet), seats, false).await?;
+    let mut crowd = Crowd::gather("slow", (&args.common, &args.fleet), args.following.seats(), false).await?;
     let before = Moment::of(&crowd.pids)?;
     crowd.enter().await?;
     let held = Moment::of(&crowd.pids)?;
@@ -83,10 +73,8 @@ async fn measured(args: &Args) -> anyhow::Result<Outcome> {
     let account = crowd.settle().await?;
     let after = crowd.fleet.lately().await?;
     let summary = Summary {
-        sockets: args.sockets,
-        slow: args.sockets.div_ceil(args.one_of),
-        follow: args.follow,
-        conversations: args.conversations,
+        following: args.following,
+        slow: args.following.sockets.div_ceil(args.one_of),
         rate: args.rate,
         stopped_s: args.duration.as_secs_f64(),
         others_before: normal,
@@ -94,7 +82,11 @@ async fn measured(args: &Args) -> anyhow::Result<Outcome> {
         others_after: after.percentiles(Kind::Deliver),
         slow_deliver: after.percentiles(Kind::Slow),
         added: stopped_at.zip(most).map(|(before, most)| Added::between(before, most)),
-        server: Cost::new([before, held, Moment::of(&crowd.pids)?], args.sockets, account.deliveries + account.echoes),
+        server: Cost::new(
+            [before, held, Moment::of(&crowd.pids)?],
+            args.following.sockets,
+            account.deliveries + account.echoes,
+        ),
         account,
     };
     crowd.run.finish(&summary)
@@ -120,10 +112,9 @@ async fn watch_memory(crowd: &Crowd, duration: Duration, first: Option<Moment>) 
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 struct Summary {
-    sockets: u32,
+    #[serde(flatten)]
+    following: Following,
     slow: u32,
-    follow: u32,
-    conversations: u32,
     rate: f64,
     stopped_s: f64,
     others_before: Percentiles,
@@ -172,8 +163,7 @@ impl run::Summary for Summary {
     }
 
     fn lines(&self, lines: &mut Lines) {
-        let (sockets, follow, conversations) = (self.sockets, self.follow, self.conversations);
-        lines.say("sockets", format_args!("{sockets}, each following {follow} of {conversations} conversations"));
+        lines.say("sockets", self.following);
         lines.say("slow", format_args!("{} of them do not read for {:.0} s", self.slow, self.stopped_s));
         lines.say("rate", format_args!("{}/s", self.rate));
         self.account.lines(lines);

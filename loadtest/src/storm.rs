@@ -10,8 +10,7 @@ use crate::Outcome;
 use crate::cost::{Cost, Moment};
 use crate::crowd::{Account, Crowd, REST, bounded};
 use crate::fleet::now_ns;
-use crate::fleet::options::FleetOptions;
-use crate::fleet::seats::Seats;
+use crate::fleet::options::{FleetOptions, Following};
 use crate::fleet::tally::Kind;
 use crate::options::Common;
 use crate::report::Lines;
@@ -25,15 +24,8 @@ pub(crate) struct Args {
     common: Common,
     #[command(flatten)]
     fleet: FleetOptions,
-    /// Sockets, each of a user of its own
-    #[arg(short = 'c', long = "connections", default_value_t = 10_000, value_name = "N")]
-    sockets: u32,
-    /// Conversations that each of them follows
-    #[arg(long, default_value_t = 5, value_name = "F")]
-    follow: u32,
-    /// Conversations in all
-    #[arg(long, default_value_t = 1_000, value_name = "C")]
-    conversations: u32,
+    #[command(flatten)]
+    following: Following,
     /// Messages that each conversation gets while nobody is there
     #[arg(short = 'n', long, default_value_t = 20, value_name = "M")]
     missed: u32,
@@ -48,15 +40,13 @@ const STATEMENTS: &str = "bowline_database_statements_total";
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
-    ensure!(args.sockets > 0 && args.conversations > 0, "--connections and --conversations: at least 1");
-    ensure!(args.follow > 0 && args.follow <= args.conversations, "--follow: from 1 to --conversations");
+    args.following.check()?;
     ensure!(args.missed > 0, "--missed: at least 1");
     bounded(args.common.timeout, measured(&args)).await
 }
 
 async fn measured(args: &Args) -> anyhow::Result<Outcome> {
-    let seats = Seats { sockets: args.sockets, follow: args.follow, targets: args.conversations, beside: 0 };
-    let mut crowd = Crowd::gather("storm", (&args.common, &args.fleet), seats, false).await?;
+    let mut crowd = Crowd::gather("storm", (&args.common, &args.fleet), args.following.seats(), false).await?;
     let before = Moment::of(&crowd.pids)?;
     crowd.enter().await?;
     let entered = crowd.fleet.lately().await?.percentiles(Kind::Enter);
@@ -78,17 +68,15 @@ async fn measured(args: &Args) -> anyhow::Result<Outcome> {
     let whole = Duration::from_nanos(crowd.fleet.state().whole_at_ns.saturating_sub(started));
     crowd.run.timeline().mark("all have everything");
     let returned = crowd.fleet.lately().await?;
-    let conversations = u64::from(args.conversations) * args.common.urls.len() as u64;
+    let conversations = u64::from(args.following.conversations) * args.common.urls.len() as u64;
     let summary = Summary {
-        sockets: args.sockets,
-        follow: args.follow,
-        conversations: args.conversations,
+        following: args.following,
         missed: args.missed,
         back_s: connected.as_secs_f64(),
         whole_s: whole.as_secs_f64(),
         statements,
-        statements_allowed: conversations + (3 * u64::from(args.sockets)).div_ceil(USERS_A_STATEMENT),
-        server: Cost::new([before, cut, Moment::of(&crowd.pids)?], args.sockets, account.deliveries),
+        statements_allowed: conversations + (3 * u64::from(args.following.sockets)).div_ceil(USERS_A_STATEMENT),
+        server: Cost::new([before, cut, Moment::of(&crowd.pids)?], args.following.sockets, account.deliveries),
         account,
         connect: entered,
         cut_to_present: returned.percentiles(Kind::Enter),
@@ -104,9 +92,8 @@ fn statements(urls: &[String]) -> Option<f64> {
 /// The keys are documented in docs/loadtest.md.
 #[derive(Serialize)]
 struct Summary {
-    sockets: u32,
-    follow: u32,
-    conversations: u32,
+    #[serde(flatten)]
+    following: Following,
     missed: u32,
     back_s: f64,
     whole_s: f64,
@@ -142,9 +129,8 @@ impl run::Summary for Summary {
     }
 
     fn lines(&self, lines: &mut Lines) {
-        let (sockets, follow, conversations) = (self.sockets, self.follow, self.conversations);
-        lines.say("sockets", format_args!("{sockets}, each following {follow} of {conversations} conversations"));
-        let each = self.missed * self.follow;
+        lines.say("sockets", self.following);
+        let each = self.missed * self.following.follow;
         lines.say("missed", format_args!("{} in each conversation, {each} by each socket", self.missed));
         self.account.lines(lines);
         lines.say("first connect", self.connect.line());

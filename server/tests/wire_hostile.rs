@@ -3,7 +3,6 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,26 +11,7 @@ use bowline::wire::Config;
 use bowline_protocol::{Close, Codec, LogId, UserId};
 use support::client::Client;
 use support::node::{Node, until};
-
-/// A connection that has just been upgraded, for this user, spoken to in bytes.
-fn raw(node: &Node, user: UserId) -> TcpStream {
-    let mut stream = TcpStream::connect(node.address).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
-    let request = format!("GET /{user} HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a response");
-        head.push(byte[0]);
-    }
-    stream
-}
-
-/// A short masked frame whose mask is nought.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
-}
+use support::raw::{frame, raw};
 
 fn close_frame(close: Close) -> Vec<u8> {
     let reason = close.reason().as_bytes();
@@ -42,7 +22,7 @@ fn close_frame(close: Close) -> Vec<u8> {
 async fn fragments_without_end_are_refused_and_many_small_ones_are_not() {
     let node = Node::start(Config::default());
     let check = |bytes: Vec<u8>, answer: &[u8], what: &str| {
-        let mut stream = raw(&node, UserId::new());
+        let mut stream = raw(&node, UserId::new(), &[]);
         stream.write_all(&bytes).expect("sent");
         let mut got = vec![0; answer.len()];
         stream.read_exact(&mut got).expect("an answer");
@@ -63,7 +43,7 @@ async fn fragments_without_end_are_refused_and_many_small_ones_are_not() {
 async fn a_flood_of_tiny_frames_leaves_its_neighbours_their_turns() {
     let node = Node::start(Config::default());
     for (what, tiny) in [("messages", frame(0x81, b"")), ("pings", frame(0x89, b""))] {
-        let flood = raw(&node, UserId::new());
+        let flood = raw(&node, UserId::new(), &[]);
         let (mut writing, mut reading) = (flood.try_clone().expect("cloned"), flood.try_clone().expect("cloned"));
         let (ended, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let stop = Arc::clone(&ended);
@@ -102,7 +82,7 @@ async fn a_close_that_cannot_be_written_ends_in_time_in_a_drain_too() {
     });
     let mut peers = Vec::new();
     for order in ["!big 1000000 20", "never reads, never closes"] {
-        let mut peer = raw(&node, UserId::new());
+        let mut peer = raw(&node, UserId::new(), &[]);
         peer.write_all(&frame(0x81, order.as_bytes())).expect("sent");
         peers.push(peer);
     }
@@ -116,7 +96,7 @@ async fn a_close_that_cannot_be_written_ends_in_time_in_a_drain_too() {
 async fn what_a_peer_that_never_reads_does_not_take_of_a_watched_log_is_foreseen() {
     let node = Node::start(Config { unsent_max_bytes: 64 << 20, ..Config::default() });
     let (user, log, other) = (UserId::new(), LogId::new(), LogId::new());
-    let mut stuck = raw(&node, user);
+    let mut stuck = raw(&node, user, &[]);
     for order in [format!("!watch {log} 0"), format!("!follow {other} 0"), "!big 1000000 20".to_owned()] {
         stuck.write_all(&frame(0x81, order.as_bytes())).expect("sent");
     }
@@ -140,7 +120,7 @@ async fn what_a_peer_that_never_reads_does_not_take_of_a_watched_log_is_foreseen
 async fn one_for_whom_there_is_no_room_is_told_when_to_come_back() {
     let node = Node::start(Config { inbox_sockets: 0, ..Config::default() });
     let mut answer = Vec::new();
-    raw(&node, UserId::new()).read_to_end(&mut answer).expect("an orderly end");
+    raw(&node, UserId::new(), &[]).read_to_end(&mut answer).expect("an orderly end");
     assert_eq!(answer, close_frame(Close::Overloaded));
     assert_eq!(Close::retry_after_ms(Close::Overloaded.reason()), Some(1_000));
 }

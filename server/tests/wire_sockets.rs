@@ -12,6 +12,7 @@ use bowline_protocol::{Close, Codec, LogId, UserId};
 use futures_util::SinkExt as _;
 use support::client::Client;
 use support::node::{Node, until};
+use support::raw::{frame, raw};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -19,31 +20,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 async fn client(node: &Node, codec: Codec) -> Client {
     Client::connect(node.address, UserId::new(), codec).await
-}
-
-/// A connection that has just been upgraded, spoken to in bytes, with `behind` in the same write as its request.
-fn raw(node: &Node, behind: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(node.address).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
-    let request = b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(&[request, behind].concat()).expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).expect("a response");
-        head.push(byte[0]);
-    }
-    stream
-}
-
-/// A masked frame whose mask is nought.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = match payload.len() {
-        n @ 0..=125 => vec![0x80 | n as u8],
-        n @ 126..=0xffff => [&[0x80 | 126], &(n as u16).to_be_bytes()[..]].concat(),
-        n => [&[0x80 | 127], &(n as u64).to_be_bytes()[..]].concat(),
-    };
-    [&[first], &length[..], &[0; 4], payload].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +68,7 @@ async fn what_breaks_the_framing_closes_with_its_code() {
         ("too long in fragments", [frame(0x02, &too_big[1..]), frame(0x80, b"x")].concat(), Close::TooBig),
     ];
     for (name, bytes, close) in cases {
-        let mut stream = raw(&node, &[]);
+        let mut stream = raw(&node, UserId::new(), &[]);
         stream.write_all(&bytes).expect("sent");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an orderly end");
@@ -117,7 +93,7 @@ async fn an_application_may_allow_less() {
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_came_with_the_handshake_are_not_lost() {
     let node = Node::start(Config::default());
-    let mut stream = raw(&node, &[frame(0x81, b"early"), frame(0x81, b"bird")[..3].to_vec()].concat());
+    let mut stream = raw(&node, UserId::new(), &[frame(0x81, b"early"), frame(0x81, b"bird")[..3].to_vec()].concat());
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).expect("answered");
     assert_eq!(&answer, b"\x81\x05early");
@@ -141,7 +117,7 @@ async fn peers_that_vanish_leave_nothing() {
     let node = Node::start(Config::default());
     let log = LogId::new();
     for bytes in [&b""[..], &frame(0x81, b"half of it")[..8], &frame(0x01, b"half of it"), &[0x81]] {
-        let mut stream = raw(&node, &[]);
+        let mut stream = raw(&node, UserId::new(), &[]);
         stream.write_all(&frame(0x81, format!("!follow {log} 0").as_bytes())).expect("sent");
         stream.write_all(bytes).expect("sent");
     }
@@ -152,7 +128,7 @@ async fn peers_that_vanish_leave_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_take_part_in_the_closing_is_dropped() {
     let node = Node::start(Config { close_timeout: Duration::from_millis(100), ..Config::default() });
-    let mut stream = raw(&node, &frame(0x81, b"!close"));
+    let mut stream = raw(&node, UserId::new(), &frame(0x81, b"!close"));
     until("the socket is gone", || node.shards.sockets() == 0).await;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an end");
@@ -164,7 +140,7 @@ async fn a_peer_that_does_not_take_part_in_the_closing_is_dropped() {
 async fn silence_ends_a_socket_and_pongs_keep_it() {
     let heartbeat = Duration::from_millis(120);
     let node = Node::start(Config { heartbeat, ..Config::default() });
-    let mut silent = raw(&node, &[]);
+    let mut silent = raw(&node, UserId::new(), &[]);
     let mut lively = client(&node, Codec::Proto).await;
     let ponging = tokio::spawn(async move {
         lively.order("!work kept").await;
@@ -176,7 +152,7 @@ async fn silence_ends_a_socket_and_pongs_keep_it() {
         assert_eq!(&sent[..2], [0x89, 0], "a ping comes first");
         let code = Close::Stalled.number().to_be_bytes();
         assert!(sent.windows(4).any(|bytes| bytes == [&[0x88, 9], &code[..]].concat()), "{sent:?}");
-        silent = raw(&node, &[]);
+        silent = raw(&node, UserId::new(), &[]);
     }
     assert_eq!(node.open_work(), 1);
     node.finish_work();
@@ -193,7 +169,7 @@ async fn a_peer_that_takes_nothing_of_what_waits_is_ended() {
         ..Config::default()
     };
     let node = Node::start(config);
-    let _stopped = raw(&node, &frame(0x81, b"!big 1000000 20"));
+    let _stopped = raw(&node, UserId::new(), &frame(0x81, b"!big 1000000 20"));
     until("it is gone", || node.closed() == 1 && node.shards.sockets() == 0).await;
     assert!(node.metrics.text().contains("bowline_sockets_stalled_total 1"), "{}", node.metrics.text());
 }
@@ -276,7 +252,7 @@ async fn draining_tells_every_socket_its_own_time_and_closes_it_then() {
     assert!(times.iter().all(|time| *time <= window_ms), "{times:?}");
     let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(widest.is_some_and(|gap| gap <= window_ms / 5), "spread over the window: {times:?}");
-    let late = TcpStream::connect(node.address).map(|_| raw(&node, &[])).expect("accepted");
+    let late = TcpStream::connect(node.address).map(|_| raw(&node, UserId::new(), &[])).expect("accepted");
     let mut answer = Vec::new();
     (&late).read_to_end(&mut answer).expect("an orderly end");
     let reason = Close::Drain.reason().as_bytes();

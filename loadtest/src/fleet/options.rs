@@ -1,10 +1,12 @@
 //! What every scenario with a fleet is told.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::clock;
@@ -34,6 +36,39 @@ pub(crate) struct FleetOptions {
     /// SO_RCVBUF of the sockets that read
     #[arg(long, value_name = "BYTES")]
     rcvbuf: Option<u32>,
+}
+
+/// Who follows what, of the scenarios on conversations; told in their results by the same names.
+#[derive(clap::Args, Clone, Copy, Serialize)]
+pub(crate) struct Following {
+    /// Sockets, each of a user of its own
+    #[arg(short = 'c', long = "connections", alias = "sockets", default_value_t = 10_000, value_name = "N")]
+    pub(crate) sockets: u32,
+    /// Conversations that each of them follows
+    #[arg(long, default_value_t = 5, value_name = "F")]
+    pub(crate) follow: u32,
+    /// Conversations in all
+    #[arg(long, default_value_t = 1_000, value_name = "C")]
+    pub(crate) conversations: u32,
+}
+
+impl Following {
+    pub(crate) fn check(self) -> anyhow::Result<()> {
+        ensure!(self.sockets > 0 && self.conversations > 0, "--connections and --conversations: at least 1");
+        ensure!(self.follow > 0 && self.follow <= self.conversations, "--follow: from 1 to --conversations");
+        Ok(())
+    }
+
+    pub(crate) fn seats(self) -> Seats {
+        Seats { sockets: self.sockets, follow: self.follow, targets: self.conversations, beside: 0 }
+    }
+}
+
+impl fmt::Display for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sockets, follow, conversations } = self;
+        write!(f, "{sockets}, each following {follow} of {conversations} conversations")
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
