@@ -255,7 +255,7 @@ async fn ids(client: &Client, name: &str) -> anyhow::Result<Vec<Uuid>> {
 
 fn open(database: &TestDatabase) -> anyhow::Result<Log> {
     let pool = Pool::new(&database.url().to_owned().into(), &storage::Config::default())?;
-    Ok(Log::start(pool, Config::default(), &Metrics::default(), |_| {}))
+    Ok(Log::start(pool, Config::default(), &Metrics::default(), |_, _| {}))
 }
 
 /// User and system time of a process of this machine.

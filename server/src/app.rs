@@ -82,10 +82,12 @@ impl Server {
         let hub: Arc<OnceLock<Shards<Sockets>>> = Arc::default();
         let log = Log::start(pool.clone(), config.log.clone(), &metrics, {
             let hub = hub.clone();
-            move |committed| {
-                if let Some(shards) = hub.get() {
-                    shards.publish(committed.log, &committed.entries);
-                }
+            move |committed, answer| {
+                let Some(shards) = hub.get() else { return };
+                shards.together(|| {
+                    committed.iter().for_each(|committed| shards.publish(committed.log, &committed.entries));
+                    answer();
+                });
             }
         });
         let follower = Follower::start(&log, Deadline::after(START_TIME)).await.context("reading the change feed")?;

@@ -54,6 +54,9 @@ pub struct Config {
     pub writers: usize,
     pub batch_commands: usize,
     pub batch_bytes: usize,
+    /// How long a batch waits for company where the one before it had some; alone, a command waits for nobody.
+    #[serde(rename = "gather_time_ms", with = "millis")]
+    pub gather_time: Duration,
     /// Commands that wait for one writer, and their bytes.
     pub queue_commands: usize,
     pub queue_bytes: usize,
@@ -71,6 +74,7 @@ impl Default for Config {
             writers: 4,
             batch_commands: 256,
             batch_bytes: 1024 * 1024,
+            gather_time: Duration::from_millis(1),
             queue_commands: 8_192,
             queue_bytes: 8 * 1024 * 1024,
             queue_time: Duration::from_secs(1),
@@ -86,6 +90,7 @@ impl Config {
             ("writers", self.writers as u64, 1..=64),
             ("batch_commands", self.batch_commands as u64, 1..=10_000),
             ("batch_bytes", self.batch_bytes as u64, 1_024..=64 << 20),
+            ("gather_time_ms", time(self.gather_time), 0..=100),
             ("queue_commands", self.queue_commands as u64, 1..=1_000_000),
             ("queue_bytes", self.queue_bytes as u64, 1_024..=1 << 30),
             ("queue_time_ms", time(self.queue_time), 1..=60_000),
@@ -126,23 +131,28 @@ struct Inner {
     config: Config,
 }
 
+/// Takes what one batch stored, and a call that answers whoever waits for it.
+type Sink = dyn Fn(&[Committed], &mut dyn FnMut()) + Send + Sync;
+
 /// What the writers share.
 struct Shared {
     pool: Pool,
     epoch: AtomicU64,
-    sink: Box<dyn Fn(&Committed) + Send + Sync>,
+    sink: Box<Sink>,
     metrics: LogMetrics,
 }
 
 impl Log {
     /// Starts the writers on the current runtime. They end when the last clone is dropped, or by [`Log::close`].
     ///
-    /// `sink` gets everything that this node commits. It is called by the writers and must not wait.
+    /// `sink` gets everything that this node commits, a batch at a time. It is called by the writers and must not wait. Its
+    /// second argument answers the callers, who are answered afterwards if it does not call it: so what it hands on and the
+    /// answers can go together.
     pub fn start(
         pool: Pool,
         config: Config,
         metrics: &Metrics,
-        sink: impl Fn(&Committed) + Send + Sync + 'static,
+        sink: impl Fn(&[Committed], &mut dyn FnMut()) + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             pool,

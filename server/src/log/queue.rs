@@ -14,6 +14,9 @@ use crate::deadline::Deadline;
 /// does not cost a walk through the whole queue.
 const LOOK_AHEAD: usize = 4;
 
+/// A batch of so many waits for no more: what one of them costs falls little from there on.
+const ENOUGH: usize = 8;
+
 /// Who waits for a command's outcome.
 pub(super) struct Caller {
     pub deadline: Deadline,
@@ -33,6 +36,8 @@ struct Waiting {
     bytes: usize,
     /// When the batch under way was taken.
     taken_at: Option<Instant>,
+    /// Commands of the last batch.
+    last_batch: usize,
     /// How long a batch takes, smoothed.
     batch_time: Duration,
     closed: bool,
@@ -54,7 +59,7 @@ pub(super) struct Batch {
 impl Queue {
     pub(super) fn new(config: Config) -> Self {
         let waiting =
-            Waiting { commands: VecDeque::new(), bytes: 0, taken_at: None, batch_time: Duration::ZERO, closed: false };
+            Waiting { commands: VecDeque::new(), bytes: 0, taken_at: None, last_batch: 0, batch_time: Duration::ZERO, closed: false };
         Self { waiting: Mutex::new(waiting), came: Notify::new(), config }
     }
 
@@ -73,20 +78,28 @@ impl Queue {
         self.came.notify_one();
     }
 
-    /// The next batch, once there is one; `None` when the queue is closed and empty.
+    /// The next batch, once there is one; `None` when the queue is closed and empty. Where commands come in company, it
+    /// waits for more of them.
     pub(super) async fn take(&self) -> Option<Batch> {
+        let mut gathered = false;
         loop {
-            {
+            let gathers = {
                 let mut waiting = self.lock();
-                if !waiting.commands.is_empty() {
-                    waiting.taken_at = Some(Instant::now());
+                let gathers = !gathered && waiting.gains_by_waiting(&self.config);
+                if !waiting.commands.is_empty() && !gathers {
                     return Some(waiting.compose(&self.config));
                 }
-                if waiting.closed {
+                if waiting.closed && waiting.commands.is_empty() {
                     return None;
                 }
+                gathers
+            };
+            if gathers {
+                tokio::time::sleep(self.config.gather_time).await;
+                gathered = true;
+            } else {
+                self.came.notified().await;
             }
-            self.came.notified().await;
         }
     }
 
@@ -152,6 +165,13 @@ impl Waiting {
         a_batch * u32::try_from(before).unwrap_or(u32::MAX)
     }
 
+    /// Commands come in company, and there is room for more of them.
+    fn gains_by_waiting(&self, config: &Config) -> bool {
+        let here = self.commands.len();
+        let company = here > 1 || here == 1 && self.last_batch > 1;
+        company && here < ENOUGH.min(config.batch_commands) && !self.closed && !config.gather_time.is_zero()
+    }
+
     /// Takes what may be stored together, in order. Rights are checked against what is stored, not against the batch, so
     /// a log gets at most one command on the same message, and one on its members or itself only as its last; once one of
     /// a log has to wait, so do all after it.
@@ -188,6 +208,8 @@ impl Waiting {
         }
         passed_over.append(&mut self.commands);
         self.commands = passed_over;
+        self.taken_at = Some(Instant::now());
+        self.last_batch = batch.inputs.len();
         batch
     }
 }

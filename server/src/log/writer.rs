@@ -115,15 +115,17 @@ impl Writer {
                 committed.add(command.log, entry);
             }
         }
-        for committed in committed.in_order() {
-            (self.shared.sink)(&committed);
-        }
-        for (caller, outcome) in batch.callers.into_iter().zip(outcomes) {
-            if let Some(caller) = caller {
-                // `append` has a row for each; one that is missing is no proof of anything.
-                (caller.done)(outcome.unwrap_or_else(|| Err(Code::OutcomeUnknown.into())));
+        let mut waiting = batch.callers.into_iter().zip(outcomes);
+        let mut answer = || {
+            for (caller, outcome) in waiting.by_ref() {
+                if let Some(caller) = caller {
+                    // `append` has a row for each; one that is missing is no proof of anything.
+                    (caller.done)(outcome.unwrap_or_else(|| Err(Code::OutcomeUnknown.into())));
+                }
             }
-        }
+        };
+        (self.shared.sink)(&committed.in_order(), &mut answer);
+        answer();
     }
 }
 

@@ -142,6 +142,12 @@ impl<A: Application> Shards<A> {
         })
     }
 
+    /// Runs `f`. A shard that sleeps is woken once for all that `f` brings to it.
+    pub fn together(&self, f: impl FnOnce()) {
+        let _held: Vec<_> = self.inner.inboxes.iter().map(|inbox| inbox.hold()).collect();
+        f();
+    }
+
     /// Committed entries of one log, in seq order. They are encoded only if somebody here follows the log.
     pub fn publish(&self, log: LogId, entries: &[wire::Entry]) {
         let Some(last) = entries.last() else { return };

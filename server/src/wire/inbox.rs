@@ -39,6 +39,8 @@ pub(super) struct Inbox<T, D> {
 #[derive(Debug)]
 struct State<T, D> {
     asleep: bool,
+    /// Those who will wake the shard when they have brought all that they have.
+    held: usize,
     mail: Mail<T, D>,
 }
 
@@ -85,7 +87,7 @@ const KEPT_ROOM: usize = 1024;
 
 impl<T, D> Inbox<T, D> {
     pub(super) fn new(waker: Waker, config: &Config) -> Self {
-        let state = State { asleep: false, mail: Mail::default() };
+        let state = State { asleep: false, held: 0, mail: Mail::default() };
         Self {
             state: Mutex::new(state),
             waker,
@@ -168,12 +170,39 @@ impl<T, D> Inbox<T, D> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self, mut state: MutexGuard<'_, State<T, D>>) {
+    /// Mail does not wake the shard until this is dropped; what came is then not left to wait for others who hold it.
+    pub(super) fn hold(&self) -> Held<'_, T, D> {
+        self.lock().held += 1;
+        Held { inbox: self }
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State<T, D>>) {
+        if state.held == 0 {
+            self.rouse(state);
+        }
+    }
+
+    fn rouse(&self, mut state: MutexGuard<'_, State<T, D>>) {
         let asleep = std::mem::take(&mut state.asleep);
         drop(state);
         // Fails only when the shard's poll is gone, and then there is nobody to wake.
         if asleep && let Err(error) = self.waker.wake() {
             tracing::debug!(%error, "a shard could not be woken");
+        }
+    }
+}
+
+/// See [`Inbox::hold`].
+pub(super) struct Held<'a, T, D> {
+    inbox: &'a Inbox<T, D>,
+}
+
+impl<T, D> Drop for Held<'_, T, D> {
+    fn drop(&mut self) {
+        let mut state = self.inbox.lock();
+        state.held -= 1;
+        if !state.mail.is_empty() {
+            self.inbox.rouse(state);
         }
     }
 }

@@ -40,7 +40,7 @@ impl World {
         let config = storage::Config { max_connections: 8, ..storage::Config::default() };
         let pool = Pool::new(&database.url().to_owned().into(), &config).unwrap();
         let metrics = Metrics::default();
-        let log = Log::start(pool.clone(), bowline::log::Config::default(), &metrics, |_| {});
+        let log = Log::start(pool.clone(), bowline::log::Config::default(), &metrics, |_, _| {});
         let receipts = Arc::new(Mutex::new(Vec::new()));
         let told = receipts.clone();
         let conversations = Conversations::start(pool, log.clone(), limits, &metrics, move |receipts: &[Receipt]| {

@@ -34,8 +34,8 @@ impl Node {
         let pool = Pool::new(&url.to_owned().into(), &pool_config).unwrap();
         let sunk = Arc::new(Mutex::new(Vec::new()));
         let sink = sunk.clone();
-        let log = Log::start(pool, config, &Metrics::default(), move |committed: &Committed| {
-            sink.lock().unwrap().push(committed.clone());
+        let log = Log::start(pool, config, &Metrics::default(), move |committed: &[Committed], _| {
+            sink.lock().unwrap().extend_from_slice(committed);
         });
         Self { log, sunk }
     }
