@@ -12,12 +12,16 @@ mod attach;
 mod change;
 mod history;
 mod lists;
+mod named;
 mod reads;
 mod store;
 
 pub use attach::{AttachedLog, Attachment};
 pub use lists::{HeadsPage, HeadsPlace};
+pub use named::Named;
 pub use reads::Receipt;
+
+use std::sync::Arc;
 
 use bowline_protocol::command::{Change, Create, Cursor, Place};
 use bowline_protocol::limits::Limits;
@@ -73,7 +77,7 @@ impl Conversations {
         &self,
         identity: &Identity,
         user_cursor: Option<Cursor>,
-        named: Vec<Cursor>,
+        named: Arc<Named>,
         deadline: Deadline,
     ) -> Result<Attachment, Failure> {
         self.attachments.ask(Attach::all(identity, user_cursor, named), deadline).await

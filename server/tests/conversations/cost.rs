@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::fixture::{World, code, cursor, identity, soon};
+use crate::fixture::{World, code, cursor, identity, named, soon};
 
 /// How often a statement like this was called since the extension is there, and how many such statements there are.
 async fn calls(client: &Client, like: &str) -> (i64, i64) {
@@ -34,7 +34,7 @@ async fn three_hundred_users_attach_in_two_statements_and_get_their_heads_in_two
     for user in users {
         let conversations = world.conversations.clone();
         attaching.spawn(async move {
-            conversations.attach(&identity(user), None, vec![cursor(log, 0)], soon()).await.unwrap().logs.len()
+            conversations.attach(&identity(user), None, named(&[cursor(log, 0)]), soon()).await.unwrap().logs.len()
         });
     }
     assert_eq!(attaching.join_all().await.into_iter().sum::<usize>(), 299, "one is in no conversation");
@@ -75,10 +75,10 @@ async fn a_request_waits_no_longer_than_its_deadline_and_others_do_not_fail_with
     held.batch_execute("BEGIN; LOCK TABLE membership").await.unwrap();
     let patient = tokio::spawn({
         let conversations = world.conversations.clone();
-        async move { conversations.attach(&identity(ada), None, Vec::new(), soon()).await }
+        async move { conversations.attach(&identity(ada), None, named(&[]), soon()).await }
     });
     let hasty = Deadline::after(Duration::from_millis(50));
-    let late = world.conversations.attach(&identity(ben), None, Vec::new(), hasty).await;
+    let late = world.conversations.attach(&identity(ben), None, named(&[]), hasty).await;
     assert_eq!(code(late), Code::DeadlineExceeded);
     held.batch_execute("COMMIT").await.unwrap();
     patient.await.unwrap().unwrap();
@@ -138,7 +138,7 @@ async fn check_plans(name: &str, world: World) {
         let conversations = world.conversations.clone();
         attaching.spawn(async move {
             let heads = conversations.heads(other, HeadsPlace::first(0), soon()).await.unwrap().items.len();
-            heads.min(conversations.attach(&identity(other), None, Vec::new(), soon()).await.unwrap().logs.len())
+            heads.min(conversations.attach(&identity(other), None, named(&[]), soon()).await.unwrap().logs.len())
         });
     }
     assert!(attaching.join_all().await.into_iter().all(|logs| logs > 30), "{name}");
