@@ -90,6 +90,7 @@ type Shown = Arc<Mutex<Vec<Watcher>>>;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
+    args.common.refuse_messages("each side gets the same for --duration, in each of --rounds")?;
     ensure!(args.rounds > 0, "--rounds: at least 1");
     ensure!(!args.common.pids.is_empty(), "--pid is needed: deliveries are divided by the server's processor time");
     bounded(args.common.timeout, measured(&args)).await

@@ -76,7 +76,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     if !args.speed.is_finite() || args.speed < 0.0 {
         bail!("--speed: 0 or more");
     }
-    let transcript = Transcript::read(&args.transcript, args.limit_rooms)?;
+    let transcript = Transcript::read(&args.transcript, args.limit_rooms, args.common.messages)?;
     let started = Instant::now();
     let deadline = args.common.timeout;
     let run = Run::start("chat", &args.common)?;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::fleet::failures::Failures;
 use crate::fleet::founding;
 use crate::fleet::options::FleetOptions;
 use crate::fleet::order::Stream;
@@ -22,7 +23,8 @@ pub(crate) struct Crowd {
     pub(crate) fleet: Fleet,
     pub(crate) run: Run,
     pub(crate) pids: Vec<u32>,
-    timeout: Duration,
+    /// By when all must be done.
+    end: Instant,
     connect_s: f64,
     client_bytes_per_socket: f64,
 }
@@ -33,6 +35,7 @@ pub(crate) struct Account {
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_s: Option<f64>,
     connect_retries: u64,
+    connect_failures: Failures,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_bytes_per_socket: Option<f64>,
     sent: u64,
@@ -55,6 +58,7 @@ pub(crate) struct Account {
 
 /// Memory is looked at when nothing has happened for this long.
 pub(crate) const REST: Duration = Duration::from_secs(3);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is under way when the last message was sent gets this long to be answered.
 const ANSWERS: Duration = Duration::from_secs(30);
 
@@ -66,6 +70,7 @@ impl Crowd {
         seats: Seats,
         topics: bool,
     ) -> anyhow::Result<Self> {
+        let end = Instant::now() + common.timeout;
         let plan = options.plan(common, seats, topics)?;
         let run = Run::start(scenario, common)?;
         let mut fleet = Fleet::start(plan, options.workers)?;
@@ -74,9 +79,8 @@ impl Crowd {
             let logs = founding::found(fleet.plan()).await?;
             fleet.follow(logs).await?;
         }
-        fleet.connect_publishers(common.timeout).await?;
-        let (pids, timeout) = (common.pids.clone(), common.timeout);
-        let crowd = Self { fleet, run, pids, timeout, connect_s: 0.0, client_bytes_per_socket: 0.0 };
+        fleet.connect_publishers(left(end)).await?;
+        let crowd = Self { fleet, run, pids: common.pids.clone(), end, connect_s: 0.0, client_bytes_per_socket: 0.0 };
         crowd.rest().await;
         Ok(crowd)
     }
@@ -93,7 +97,7 @@ impl Crowd {
         let all = self.fleet.plan().seats.readers();
         let mut progress = Progress::new(u64::from(all));
         let watcher = self.fleet.watcher();
-        let connecting = self.fleet.connect(self.timeout);
+        let connecting = self.fleet.connect(left(self.end));
         let connected_in = tokio::select! {
             connected_in = connecting => connected_in,
             never = async {
@@ -133,7 +137,7 @@ impl Crowd {
     pub(crate) async fn settle(&mut self) -> anyhow::Result<Account> {
         let answered = self.fleet.published(ANSWERS).await;
         self.fleet.expect().await?;
-        self.fleet.settle(self.timeout).await?;
+        self.fleet.settle(left(self.end)).await?;
         let mut account = Account::of(&self.fleet);
         account.connect_s = Some(self.connect_s);
         account.client_bytes_per_socket = Some(self.client_bytes_per_socket);
@@ -142,6 +146,12 @@ impl Crowd {
         }
         Ok(account)
     }
+}
+
+/// What may still be waited for. Less than `--timeout` leaves, so that what was waited for is said, and not only that
+/// there is no time left.
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now()).saturating_sub(LAST_WORDS)
 }
 
 /// Does not go on for longer than `--timeout`.
@@ -156,7 +166,8 @@ impl Account {
         let (counts, faults) = (state.counts, state.counts.faults);
         Account {
             connect_s: None,
-            connect_retries: counts.retries,
+            connect_retries: state.failures.total(),
+            connect_failures: state.failures,
             client_bytes_per_socket: None,
             sent: counts.sent,
             acked: counts.acked,
@@ -204,11 +215,13 @@ impl Account {
             ("of another log", self.foreign),
             ("said to be lost", self.said_losses),
             ("messages unanswered", self.unanswered),
-            ("connects made again", self.connect_retries),
             ("sockets lost", self.sockets_lost),
         ];
         for (what, count) in faults.into_iter().filter(|(_, count)| *count > 0) {
             lines.say(what, count);
+        }
+        for (why, times) in self.connect_failures.iter() {
+            lines.say("connects made again", format_args!("{times}: {why}"));
         }
         for complaint in &self.complaints {
             lines.say("complaint", complaint);

@@ -50,13 +50,14 @@ pub(crate) struct Args {
     beside_rate: f64,
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(mut args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
     ensure!(args.readers > 0, "--readers: at least 1");
     ensure!(args.bytes >= STAMP_BYTES, "--bytes: at least {STAMP_BYTES}");
     for rate in [args.rate, args.beside_rate] {
         ensure!(rate > 0.0 && rate.is_finite(), "--rate: above 0");
     }
+    args.duration = args.common.flows_for(args.rate, args.duration);
     bounded(args.common.timeout, measured(&args)).await
 }
 

@@ -9,6 +9,7 @@
 
 mod clock;
 mod engine;
+pub(crate) mod failures;
 pub(crate) mod founding;
 mod frame;
 pub(crate) mod framing;
@@ -25,6 +26,7 @@ pub(crate) mod stamp;
 pub(crate) mod tally;
 pub(crate) mod worker;
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use clock::now_ns;
+use failures::Failures;
 use order::{Order, Plan, Published, Report, Stream};
 use tally::{Counts, Kind, Times};
 use worker::Worker;
@@ -51,6 +54,8 @@ pub(crate) struct State {
     pub(crate) whole_at_ns: u64,
     /// What the processes that hold readers have grown by since before they had any.
     pub(crate) grown_bytes: u64,
+    /// Attempts to connect that did not succeed.
+    pub(crate) failures: Failures,
     pub(crate) complaints: Vec<String>,
 }
 
@@ -273,8 +278,20 @@ impl Fleet {
         };
         match timeout(patience, waiting).await {
             Ok(done) => done,
-            Err(_) => bail!("{what}: not within {patience:?}: {}", self.state().complaints.join("; ")),
+            Err(_) => bail!("{what}: not within {patience:?}{}", self.trouble()),
         }
+    }
+
+    /// What is known of why something is not done: who is not there, and what went wrong.
+    fn trouble(&self) -> String {
+        let (state, all) = (self.state(), self.plan.seats.readers());
+        let mut told = String::new();
+        if state.failures.total() > 0 {
+            let absent = all.saturating_sub(state.present);
+            let _ = write!(told, ": {absent} of {all} sockets are not there; attempts that failed: {}", state.failures);
+        }
+        state.complaints.iter().for_each(|complaint| _ = write!(told, "; {complaint}"));
+        told
     }
 
     fn check_alive(&self) -> anyhow::Result<()> {
@@ -313,6 +330,7 @@ impl Shared {
         for (n, report) in inner.last.iter().enumerate() {
             state.counts.add(&report.counts);
             state.behind += report.behind;
+            state.failures.add(&report.failures);
             state.complaints.extend(report.complaints.iter().cloned());
             if n > 0 {
                 state.present += report.present;

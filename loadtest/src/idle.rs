@@ -34,10 +34,11 @@ pub(crate) struct Args {
 
 const BODY_BYTES: usize = 128;
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(mut args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
     args.following.check()?;
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
+    args.duration = args.common.flows_for(args.rate, args.duration);
     bounded(args.common.timeout, measured(&args)).await
 }
 

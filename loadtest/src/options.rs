@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::people::Minting;
@@ -30,6 +30,12 @@ pub(crate) struct Common {
     /// Give up after this long
     #[arg(long, default_value = "20min", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// An attempt to connect that has no session by then has failed
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+    /// Send so many messages in all: the run ends by this or by its duration, whichever comes first
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) messages: Option<u64>,
     /// Decides what is left to chance: the same seed makes the same choices
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -75,6 +81,18 @@ impl Common {
                 bail!("{host} is not this machine; if it is yours, say --i-own-this-target {host}");
             }
         }
+        Ok(())
+    }
+
+    /// How long messages flow at this rate: for this long, or until there were -n of them.
+    pub(crate) fn flows_for(&self, rate: f64, duration: Duration) -> Duration {
+        let of_messages = self.messages.map(|messages| Duration::try_from_secs_f64(messages as f64 / rate));
+        of_messages.map_or(duration, |until| until.unwrap_or(Duration::MAX).min(duration))
+    }
+
+    /// For a scenario that a number of messages can't end.
+    pub(crate) fn refuse_messages(&self, instead: &str) -> anyhow::Result<()> {
+        ensure!(self.messages.is_none(), "-n means nothing here: {instead}");
         Ok(())
     }
 
@@ -162,6 +180,23 @@ mod tests {
         ] {
             assert_eq!(common(url, owned).check_targets().is_ok(), allowed, "{url}");
         }
+    }
+
+    #[test]
+    fn the_messages_or_the_duration_whichever_comes_first() {
+        let common = |arguments: &[&str]| Cli::parse_from(["x", "--url", "u"].iter().chain(arguments)).common;
+        for (arguments, rate, flows_ms) in [
+            (&[][..], 100.0, 2_000),
+            (&["-n", "50"], 100.0, 500),
+            (&["-n", "200"], 100.0, 2_000),
+            (&["--messages", "1000"], 100.0, 2_000),
+            (&["-n", "18446744073709551615"], 0.001, 2_000),
+        ] {
+            let flows = common(arguments).flows_for(rate, Duration::from_secs(2));
+            assert_eq!(flows, Duration::from_millis(flows_ms), "{arguments:?}");
+            assert_eq!(common(arguments).refuse_messages("it has no end").is_err(), !arguments.is_empty());
+        }
+        assert!(Cli::try_parse_from(["x", "--url", "u", "-n", "0"]).is_err());
     }
 
     #[test]

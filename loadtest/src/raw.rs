@@ -2,7 +2,8 @@
 //! buffer for all that wait, memory only while a message is partial.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bowline_client::protocol::wire::client_frame::Kind as Ask;
@@ -10,7 +11,8 @@ use bowline_client::protocol::wire::server_frame::Kind as Push;
 use bowline_client::protocol::{Codec, wire};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 use crate::fleet::framing::{self, Inbox, Message};
 
@@ -43,13 +45,15 @@ const READ_BYTES: usize = 16 * 1024;
 const HANDSHAKE_BYTES: usize = 8 * 1024;
 
 impl RawSocket {
-    /// Connects, authenticates, and resumes with nothing. `source` spreads many sockets over addresses of this machine.
-    pub(crate) async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> anyhow::Result<Self> {
-        let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(source) = source.filter(|_| target.address.is_ipv4()) {
-            socket.bind(SocketAddr::V4(SocketAddrV4::new(source, 0))).with_context(|| format!("source {source}"))?;
-        }
-        let mut stream = socket.connect(target.address).await?;
+    /// Connects, authenticates, and resumes with nothing; within this long, or not at all.
+    pub(crate) async fn connect(target: &Target, token: &str, patience: Duration) -> anyhow::Result<Self> {
+        let connecting = timeout(patience, Self::connect_in_time(target, token));
+        let connected = connecting.await.unwrap_or_else(|_| Err(anyhow::anyhow!("no session within {patience:?}")));
+        connected.with_context(|| format!("connecting to {}", target.authority))
+    }
+
+    async fn connect_in_time(target: &Target, token: &str) -> anyhow::Result<Self> {
+        let mut stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
         upgrade(&mut stream, &target.authority).await?;
         let mut socket = Self { stream, inbox: Inbox::default(), last_id: 0, out: Vec::new() };

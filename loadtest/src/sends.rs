@@ -87,9 +87,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     .context("not done within --timeout")?
 }
 
-async fn measured(scenario: &str, args: Args) -> anyhow::Result<(Run, result::Summary)> {
+async fn measured(scenario: &str, mut args: Args) -> anyhow::Result<(Run, result::Summary)> {
     let minting = args.common.minting().context("--token-secret is needed: sends uses minted tokens")?;
-    let load = Arc::new(Load::new(args.bytes, args.window));
+    if let Rate::PerSecond(rate) = args.rate {
+        args.duration = args.common.flows_for(rate, args.duration);
+    }
+    let load = Arc::new(Load::new(args.bytes, args.window, args.common.messages));
     let mut sockets = load::prepare(&args, &minting).await?;
     let (before, probe) = (process::usage(&args.common.pids)?, Probe::start(&args.probe_dir)?);
     let run = Run::start(scenario, &args.common)?;
@@ -113,7 +116,7 @@ async fn measured(scenario: &str, args: Args) -> anyhow::Result<(Run, result::Su
         tasks.spawn(load::send(Arc::clone(&load), conversation, turns.next(), until));
     }
     let late = pacer.map(Pacer::run);
-    watch(&load, args.duration).await;
+    args.duration = watch(&load, args.duration).await;
     let acked_in_time = load.acked.load(Ordering::Relaxed);
     let after = process::usage(&args.common.pids)?;
     let fdatasync = probe.stop();
@@ -139,14 +142,16 @@ fn draw(run: &Run, load: &Arc<Load>, probe: &Probe) {
     run.sampler().watch(Plot::LATENCY, "fdatasync p99", move || disk.lately().map(|times| times.p99_ms));
 }
 
-async fn watch(load: &Load, duration: Duration) {
+/// Until the time is over, or all that may be sent has its answer; how long that was.
+async fn watch(load: &Load, duration: Duration) -> Duration {
     let mut progress = Progress::new(duration.as_secs().max(1));
     let started = Instant::now();
-    while started.elapsed() < duration {
-        tokio::time::sleep(progress::EVERY).await;
+    while started.elapsed() < duration && !load.is_over() {
+        tokio::time::sleep(progress::EVERY.min(duration.saturating_sub(started.elapsed()))).await;
         progress.tell(started.elapsed().as_secs(), || load.progress(started.elapsed()));
     }
     progress.end();
+    started.elapsed().min(duration)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
+    args.common.refuse_messages("messages flow while the slow ones do not read, and --around it")?;
     args.following.check()?;
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
     ensure!(args.one_of > 0, "--one-of: at least 1");

@@ -49,6 +49,7 @@ const LEAST: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
+    args.common.refuse_messages("slopes are over --duration")?;
     ensure!(args.connections >= 20, "--connections: at least 20");
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");
     ensure!(args.duration >= LEAST, "--duration: at least {LEAST:?}");

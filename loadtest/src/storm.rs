@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     following: Following,
     /// Messages that each conversation gets while nobody is there
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "M")]
+    #[arg(long, default_value_t = 20, value_name = "M")]
     missed: u32,
 }
 
@@ -40,6 +40,7 @@ const STATEMENTS: &str = "bowline_database_statements_total";
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
+    args.common.refuse_messages("--missed says what each conversation gets")?;
     args.following.check()?;
     ensure!(args.missed > 0, "--missed: at least 1");
     bounded(args.common.timeout, measured(&args)).await

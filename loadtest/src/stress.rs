@@ -70,6 +70,7 @@ const MAIN: &str = "send_to_deliver";
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Outcome> {
     args.common.check_targets()?;
+    args.common.refuse_messages("each step is held for --duration")?;
     ensure!(args.factor >= 1.01, "--factor: above 1");
     ensure!(args.from >= 1.0 && args.to >= args.from, "--from: at least 1, and not above --to");
     ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate: above 0");

@@ -39,24 +39,28 @@ struct Record {
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Transcript {
-    /// Reads a file of one JSON object a line, plain or gzipped. With `limit`, only its first rooms.
-    pub(crate) fn read(path: &Path, limit: Option<usize>) -> anyhow::Result<Self> {
+    /// Reads a file of one JSON object a line, plain or gzipped: of its first so many rooms the first so many lines.
+    pub(crate) fn read(path: &Path, most_rooms: Option<usize>, most_lines: Option<u64>) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let gzipped = path.extension().is_some_and(|extension| extension == "gz");
         let reader: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        Self::parse(BufReader::new(reader), limit).with_context(|| path.display().to_string())
+        Self::parse(BufReader::new(reader), most_rooms, most_lines).with_context(|| path.display().to_string())
     }
 
-    fn parse(reader: impl BufRead, limit: Option<usize>) -> anyhow::Result<Self> {
+    fn parse(reader: impl BufRead, most_rooms: Option<usize>, most_lines: Option<u64>) -> anyhow::Result<Self> {
         let mut authors: HashMap<String, u32> = HashMap::new();
         let mut rooms: Vec<(Room, Vec<i64>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
+        let mut kept = 0;
         for (n, text) in reader.lines().enumerate() {
+            if most_lines.is_some_and(|most| kept >= most) {
+                break;
+            }
             let record: Record = serde_json::from_str(&text?).with_context(|| format!("line {}", n + 1))?;
             let minute = minute(&record.at).with_context(|| format!("line {}: at {:?}", n + 1, record.at))?;
             let place = match places.get(&record.room) {
                 Some(place) => *place,
-                None if limit.is_some_and(|limit| rooms.len() >= limit) => continue,
+                None if most_rooms.is_some_and(|most| rooms.len() >= most) => continue,
                 None => {
                     let room = Room { name: record.room.clone(), lines: vec![], due: vec![], joins: vec![] };
                     rooms.push((room, Vec::new()));
@@ -72,6 +76,7 @@ impl Transcript {
             }
             room.lines.push(Line { author, body: record.body });
             minutes.push(minute);
+            kept += 1;
         }
         ensure!(!rooms.is_empty(), "no lines");
         let mut names: Vec<_> = authors.into_iter().collect();
@@ -132,12 +137,18 @@ mod tests {
 
     #[test]
     fn rooms_authors_and_times() {
-        let t = Transcript::parse(TEXT.as_bytes(), None).expect("a transcript");
+        let read = |rooms, lines| Transcript::parse(TEXT.as_bytes(), rooms, lines).expect("a transcript");
+        let t = read(None, None);
         assert_eq!((t.authors.as_slice(), t.lines(), t.deliveries()), (&["x".to_owned(), "y".to_owned()][..], 5, 9));
         let a = &t.rooms[0];
         assert_eq!(a.joins, [(0, 0), (1, 1)]);
         assert_eq!(a.due.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 30, 120, 120]);
-        assert_eq!(Transcript::parse(TEXT.as_bytes(), Some(1)).expect("one room").lines(), 4);
+        for (rooms, lines, expected) in
+            [(Some(1), None, 4), (None, Some(2), 2), (Some(1), Some(2), 2), (None, Some(9), 5)]
+        {
+            assert_eq!(read(rooms, lines).lines(), expected, "{rooms:?} rooms, {lines:?} lines");
+        }
+        assert_eq!(read(None, Some(2)).deliveries(), 2, "who says nothing is not there");
     }
 
     #[test]
@@ -156,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_transcript_that_comes_along_is_whole() {
-        let t = Transcript::read(Path::new("data/irc-ubuntu.jsonl.gz"), None).expect("the file");
+        let t = Transcript::read(Path::new("data/irc-ubuntu.jsonl.gz"), None, None).expect("the file");
         assert_eq!((t.lines(), t.rooms.len(), t.authors.len()), (72_021, 60, 5_375));
         assert_eq!(t.rooms.iter().flat_map(|r| &r.lines).filter(|line| line.body.is_empty()).count(), 9);
     }

@@ -104,7 +104,7 @@ pub enum Close {
     EpochChanged = 4003,
     /// A fault of the server.
     Internal = 4004,
-    /// No `connect` in time.
+    /// No `connect` in time, or cursors were named and no last `resume` came.
     ConnectTimeout = 4005,
     /// The client went on sending although it was told that it sends too much.
     RateLimited = 4006,
@@ -141,7 +141,7 @@ impl Close {
             Close::Overloaded => "overloaded; retry_after_ms=1000",
             Close::EpochChanged => "epoch changed",
             Close::Internal => "internal error",
-            Close::ConnectTimeout => "no connect in time",
+            Close::ConnectTimeout => "no connect or resume in time",
             Close::RateLimited => "too many commands; retry_after_ms=5000",
             Close::Unauthenticated => "unauthenticated",
             Close::TokenExpired => "token expired",

@@ -1,15 +1,15 @@
-//! How many deliveries the hub makes in a second of CPU, against a bare writer of ready-made frames, in alternating
-//! rounds; what a socket takes in memory; and, with `more`, what else the hub does beside plain fan-out. The readers are a
-//! process of their own.
+//! What only the hub alone can show, without sessions, a database and a protocol: memory a socket, and the cost of what it does
+//! beside plain fan-out. The readers are a process of their own. How the whole server does beside a bare writer is
+//! `cargo xtask bench-hub`.
 //!
-//! `cargo bench -p bowline --bench hub [-- ROUNDS SECONDS [fanout|memory|more]]`
+//! `cargo bench -p bowline --bench hub [-- ROUNDS SECONDS [memory|more]]`
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline::tail::{Entry, MemoryLog};
+use bowline::tail::MemoryLog;
 use bowline::telemetry::Metrics;
 use bowline::wire::{Config, Shards};
 use bowline_protocol::wire::entry::Content;
@@ -18,8 +18,6 @@ use bowline_protocol::{ClientId, Codec, LogId, Seq, UserId};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
-#[path = "hub/bare.rs"]
-mod bare;
 #[path = "hub/follower.rs"]
 mod follower;
 #[path = "hub/more.rs"]
@@ -29,9 +27,8 @@ mod readers;
 #[path = "../tests/support/upgrade.rs"]
 mod upgrade;
 
-use bare::Bare;
 use follower::{Follower, Place, Shared};
-use readers::{Readers, STAMP_DIGITS, now_us};
+use readers::Readers;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -42,7 +39,7 @@ const IDLE_SOCKETS: usize = 8_000;
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
     if args.get(1).is_some_and(|arg| arg == "read") {
-        return readers::run(args[2].parse()?, args[3].parse()?, args[4].parse()?);
+        return readers::run(args[2].parse()?, args[3].parse()?);
     }
     let number = |at: usize, default: u64| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
     let (rounds, time) = (number(1, 5), Duration::from_secs(number(2, 3)));
@@ -51,61 +48,9 @@ fn main() -> anyhow::Result<()> {
     if matches!(only, "" | "memory") {
         memory(&runtime)?;
     }
-    if matches!(only, "" | "fanout") {
-        for (topics, rate) in [(1, 200), (1_000, 2_000)] {
-            compare(&runtime, 1, topics, rate, rounds, time)?;
-        }
-    }
-    if only == "more" {
+    if matches!(only, "" | "more") {
         more::all(&runtime, rounds, time)?;
     }
-    Ok(())
-}
-
-/// One topic that all sockets follow, or 1,000 with ten each; `rate` messages a second in all.
-fn compare(
-    runtime: &Runtime,
-    shards: usize,
-    topics: usize,
-    rate: u32,
-    rounds: u64,
-    time: Duration,
-) -> anyhow::Result<()> {
-    let logs: Vec<LogId> = (0..topics).map(|_| LogId::new()).collect();
-    let each = if topics == 1 { SOCKETS } else { 10 };
-    let followed = |socket: usize| (0..topics.min(10)).map(move |i| (socket + i * SOCKETS / 10) % topics);
-    let config = Config { shards, ..Config::default() };
-    let hub = Hub::start(runtime, config, MemoryLog::default(), [SOCKETS, 0], |socket| {
-        followed(socket).map(|topic| Place::live(logs[topic])).collect()
-    })?;
-    let (bare, bare_readers) = bare(topics, followed)?;
-    println!("{topics} topics x {each} sockets, {rate} messages/s, {shards} shard(s):");
-    let mut seqs = vec![[0; 2]; topics];
-    let mut ratios = Vec::new();
-    for round in 1..=rounds {
-        let mut rates = [0.0; 2];
-        for (i, (thread, readers)) in [("shard-", &hub.readers), ("bare", &bare_readers)].into_iter().enumerate() {
-            let (spent, delivered) = (cpu_time(thread)?, readers.count()?);
-            let sent = paced(rate, time, |n| {
-                let topic = n as usize % topics;
-                seqs[topic][i] += 1;
-                let entry = entry(seqs[topic][i]);
-                match i {
-                    0 => hub.shards.publish(logs[topic], &[entry]),
-                    _ => bare.publish(topic, Entry::new(logs[topic], &entry).frame(Codec::Proto).clone()),
-                }
-            });
-            let due = sent * each as u64;
-            readers.wait_for(delivered + due)?;
-            rates[i] = due as f64 / (cpu_time(thread)? - spent).as_secs_f64();
-        }
-        println!("  round {round}: hub {:.0}, bare {:.0} deliveries a CPU-second", rates[0], rates[1]);
-        ratios.push(rates[0] / rates[1]);
-    }
-    ratios.sort_by(f64::total_cmp);
-    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-    println!("  hub / bare: median {:.2} ({least:.2} to {most:.2})", ratios[ratios.len() / 2]);
-    hub.shards.stop();
     Ok(())
 }
 
@@ -113,7 +58,7 @@ fn compare(
 fn memory(runtime: &Runtime) -> anyhow::Result<()> {
     let logs: Vec<LogId> = (0..1_000).map(|_| LogId::new()).collect();
     let before = anonymous_bytes()?;
-    let hub = Hub::start(runtime, Config::default(), MemoryLog::default(), [IDLE_SOCKETS, 0], |socket| {
+    let hub = Hub::start(runtime, Config::default(), MemoryLog::default(), IDLE_SOCKETS, |socket| {
         let others = (0..5).map(|i| logs[(socket + i * 251) % logs.len()]);
         others.chain([LogId::new()]).map(Place::live).collect()
     })?;
@@ -136,12 +81,11 @@ struct Hub {
 }
 
 impl Hub {
-    /// `sockets`: how many in all, and how many of them have small buffers.
     fn start(
         runtime: &Runtime,
         config: Config,
         source: MemoryLog,
-        [sockets, small]: [usize; 2],
+        sockets: usize,
         followed: impl Fn(usize) -> Vec<Place>,
     ) -> anyhow::Result<Self> {
         let most_waiting = config.inbox_sockets / 2;
@@ -149,7 +93,7 @@ impl Hub {
         let app = |_: &Shards<Follower>| Follower(Arc::clone(&shared));
         let shards = Shards::start(config, source, runtime.handle(), &Metrics::default(), app)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let readers = Readers::start(listener.local_addr()?, sockets, small)?;
+        let readers = Readers::start(listener.local_addr()?, sockets)?;
         for socket in 0..sockets {
             let (stream, read) = accept(&listener)?;
             shards.adopt(stream, read, Codec::Proto, followed(socket))?;
@@ -162,29 +106,15 @@ impl Hub {
     }
 }
 
-fn bare<I: Iterator<Item = usize>>(topics: usize, followed: impl Fn(usize) -> I) -> anyhow::Result<(Bare, Readers)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let readers = Readers::start(listener.local_addr()?, SOCKETS, 0)?;
-    let mut streams = Vec::new();
-    for socket in 0..SOCKETS {
-        let (stream, _) = accept(&listener)?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        streams.push((stream, followed(socket).collect()));
-    }
-    Ok((Bare::start(streams, topics)?, readers))
-}
-
 fn accept(listener: &TcpListener) -> anyhow::Result<(TcpStream, Bytes)> {
     let (mut stream, _) = listener.accept()?;
     let read = upgrade::accept(&mut stream)?.read;
     Ok((stream, read))
 }
 
-/// A message with a body of 128 bytes, in which it says when it was made.
+/// A message with a body of 128 bytes.
 fn entry(seq: Seq) -> wire::Entry {
-    let body = format!("@t{:0STAMP_DIGITS$}{:x<110}", now_us(), "");
-    let message = Message { body: Some(body), ..Default::default() };
+    let message = Message { body: Some("x".repeat(128)), ..Default::default() };
     wire::Entry {
         seq,
         message_no: seq,

@@ -15,6 +15,7 @@ mod origin;
 mod refusal;
 mod requests;
 mod serve;
+mod turns;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Of these, those that have begun to speak and so hold buffers, of 10 to 40 KiB each; the others wait for their turn.
     pub max_speaking: usize,
+    /// Of these, what one client network may have at once, in percent; it counts where `forwarded_hops` is 0.
+    pub speaking_share_percent: u64,
     /// WebSockets at once; more get `overloaded`.
     pub max_sockets: usize,
     /// A request's headers must come within this, and an idle connection is kept for this.
@@ -90,6 +93,7 @@ impl Default for Config {
             reuse_port: false,
             max_connections: 4_096,
             max_speaking: 256,
+            speaking_share_percent: 50,
             max_sockets: 50_000,
             header_timeout_ms: 5_000,
             request_timeout_ms: 10_000,
@@ -110,6 +114,7 @@ impl Config {
             ("backlog", u64::from(self.backlog), 1..=1_000_000),
             ("max_connections", self.max_connections as u64, 1..=1_000_000),
             ("max_speaking", self.max_speaking as u64, 1..=1_000_000),
+            ("speaking_share_percent", self.speaking_share_percent, 1..=100),
             ("max_sockets", self.max_sockets as u64, 1..=10_000_000),
             ("header_timeout_ms", self.header_timeout_ms, 100..=600_000),
             ("request_timeout_ms", self.request_timeout_ms, 100..=600_000),

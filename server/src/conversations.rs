@@ -5,19 +5,23 @@
 //!
 //! What always holds:
 //! - nobody is given an entry outside of his spans, nor a text that is newer than his membership;
-//! - attaching is one statement for one user as for 256 of them;
+//! - attaching is one statement for one user as for 256 of them, and so are a page of the conversations of each;
 //! - every wait ends at its caller's deadline, and a full queue answers `overloaded` at once.
 
 mod attach;
 mod change;
 mod history;
 mod lists;
+mod named;
 mod reads;
 mod store;
 
 pub use attach::{AttachedLog, Attachment};
 pub use lists::{HeadsPage, HeadsPlace};
+pub use named::Named;
 pub use reads::Receipt;
+
+use std::sync::Arc;
 
 use bowline_protocol::command::{Change, Create, Cursor, Place};
 use bowline_protocol::limits::Limits;
@@ -31,6 +35,7 @@ use crate::log::Log;
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
 use attach::Attach;
+use lists::Lists;
 use reads::Reads;
 
 /// The operations on conversations, one function each. Cheap to clone; all clones share their batches.
@@ -40,6 +45,7 @@ pub struct Conversations {
     log: Log,
     limits: Limits,
     attachments: Batcher<Attach, Attachment>,
+    lists: Lists,
     reads: Reads,
 }
 
@@ -55,6 +61,7 @@ impl Conversations {
     ) -> Self {
         Self {
             attachments: attach::start(pool.clone(), limits.conversations),
+            lists: Lists::start(pool.clone()),
             reads: Reads::start(pool.clone(), metrics, receipts),
             pool,
             log,
@@ -70,7 +77,7 @@ impl Conversations {
         &self,
         identity: &Identity,
         user_cursor: Option<Cursor>,
-        named: Vec<Cursor>,
+        named: Arc<Named>,
         deadline: Deadline,
     ) -> Result<Attachment, Failure> {
         self.attachments.ask(Attach::all(identity, user_cursor, named), deadline).await
@@ -91,7 +98,7 @@ impl Conversations {
 
     /// A page of the user's conversations, folded; 100 at most.
     pub async fn heads(&self, user: UserId, place: HeadsPlace, deadline: Deadline) -> Result<HeadsPage, Failure> {
-        lists::heads(&self.pool, user, place, deadline).await
+        self.lists.heads(user, place, deadline).await
     }
 
     /// The same list, by the page that a client asks for: after the item `after`, which had its last activity then.
@@ -102,7 +109,7 @@ impl Conversations {
         after: Option<(i64, LogId)>,
         deadline: Deadline,
     ) -> Result<wire::Conversations, Failure> {
-        lists::conversations(&self.pool, user, limit, after, deadline).await
+        self.lists.conversations(user, limit, after, deadline).await
     }
 
     /// Who is in a conversation, by id. `not_found` for who is not in it himself.

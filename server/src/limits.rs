@@ -1,7 +1,10 @@
-//! Rate limits by key: how often one address, one name or one session may do something.
+//! Rate limits by key: how often one address, one name or one session may do something; and budgets: how much many may hold
+//! together.
 //!
 //! May touch: nothing but memory. Always holds: memory is bounded whatever the number of keys; the longest unused keys
 //! are forgotten first, which makes a limit laxer for them and never stricter for a stranger.
+
+mod budget;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 use bowline_protocol::{Code, Failure};
 
 use crate::config::Invalid;
+pub use budget::{Budget, Share};
 
 /// A token bucket: `burst` at once, then one each `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]

@@ -6,24 +6,30 @@
 //! What always holds:
 //! - every command gets exactly one reply or error, and commands are handed on in the order in which they came;
 //! - nothing of any log is pushed before the last `resume`, and nothing at all before `connect` succeeded;
+//! - what a peer has held before it follows anything is within one budget of the process, and not for long;
 //! - nothing is done for a user before it was looked at whether his session was revoked, and by the last `resume` again;
 //! - who the user is comes from the token alone.
 
 mod action;
 mod commands;
 mod connecting;
+mod held;
 mod live;
+mod naming;
 mod pace;
 mod replay;
 mod topics;
 
 pub use action::{Action, Ask, Credential, Outcome, Welcome, Write, WriteKind};
 
+use std::sync::Arc;
+
 use bowline_protocol::limits::Limits;
 use bowline_protocol::wire::{self, ClientFrame, server_frame::Kind as Push};
 use bowline_protocol::{Close, Code, Failure, LogId, Seq, UserId};
 
 use crate::accounts::Identity;
+use crate::limits::Budget;
 use connecting::{Connecting, New};
 use live::Live;
 use pace::{Pace, Pass};
@@ -34,11 +40,16 @@ pub(crate) use topics::subscribed;
 pub struct Rules {
     pub limits: Limits,
     pub heartbeat_interval_ms: u64,
-    /// A connection that has not connected by then is closed.
+    /// A connection that has not connected by then is closed, and one that named cursors and has not resumed.
     pub connect_timeout_ms: i64,
     /// How long before a token's end its client is told.
     pub token_notice_ms: i64,
+    /// What peers may have the process hold until they follow something: frames behind `connect`, and cursors that they name.
+    pub resuming: Arc<Budget>,
 }
+
+/// Half a million cursors: of 10,000 users at once those of 50 conversations each.
+const RESUMING_BYTES: usize = 16 * 1024 * 1024;
 
 impl Default for Rules {
     fn default() -> Self {
@@ -47,6 +58,7 @@ impl Default for Rules {
             heartbeat_interval_ms: 30_000,
             connect_timeout_ms: 10_000,
             token_notice_ms: 60_000,
+            resuming: Budget::new(RESUMING_BYTES),
         }
     }
 }
@@ -113,7 +125,7 @@ impl Session {
                 State::New(new) => new.frame(frame.id, kind, cx, out),
                 other => other,
             }),
-            State::Connecting(connecting) => connecting.hold(ClientFrame { id: frame.id, kind: Some(kind) }, out),
+            State::Connecting(connecting) => connecting.hold(&ClientFrame { id: frame.id, kind: Some(kind) }, out),
             State::Live(live) => live.frame(frame.id, kind, cx, out),
             State::Ended => {}
         }

@@ -31,12 +31,12 @@ mod metrics;
 mod named;
 mod read;
 mod registry;
+mod round;
 mod shard;
 mod signals;
 mod slab;
 mod slot;
 mod sweep;
-mod topic;
 mod utf8;
 mod write;
 

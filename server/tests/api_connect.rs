@@ -5,6 +5,7 @@
 #[path = "api_support/fixture.rs"]
 mod fixture;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bowline::api::{self, Socket};
@@ -15,7 +16,7 @@ use futures_util::{SinkExt, StreamExt};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -279,6 +280,44 @@ async fn one_that_sends_its_body_slowly_is_answered_by_the_deadline() {
     let (head, body, _) = server.raw(head.as_bytes()).await;
     assert!(head.starts_with("http/1.1 504 "), "{head}");
     assert_eq!(body["error"]["name"], "deadline_exceeded");
+}
+
+/// A connection from this address of the machine, on which this was sent.
+async fn from(host: u8, server: &Server, sent: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn one_host_that_speaks_slowly_leaves_half_of_the_turns_to_others() {
+    const WHOLE: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answered = async |stream: &mut TcpStream, within: Duration| {
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(within, stream.read_exact(&mut answer)).await;
+        read.is_ok_and(|read| read.is_ok()) && &answer == b"HTTP/1.1 200"
+    };
+    let (accounts, api) = roomy();
+    let api = api::Config { max_speaking: 4, header_timeout_ms: 60_000, ..api };
+    // Behind a proxy that says whom it speaks for, one address is everybody's.
+    for (forwarded_hops, a_third) in [(0, false), (1, true)] {
+        let server = Server::with(accounts.clone(), api::Config { forwarded_hops, ..api.clone() }).await;
+        let mut slow = Vec::new();
+        for _ in 0..2 {
+            slow.push(from(2, &server, b"GET /healthz").await);
+        }
+        // Once these two have their turns, one more of theirs waits.
+        let mut own = from(2, &server, WHOLE).await;
+        let (at_once, in_time) = (Duration::from_millis(200), Duration::from_secs(20));
+        assert_eq!(answered(&mut own, if a_third { in_time } else { at_once }).await, a_third, "{forwarded_hops} hops");
+        for host in [1, 3, 1] {
+            assert!(answered(&mut from(host, &server, WHOLE).await, in_time).await, "127.0.0.{host}");
+        }
+        drop(slow);
+        assert!(a_third || answered(&mut own, in_time).await, "it was only to wait");
+    }
 }
 
 #[tokio::test]

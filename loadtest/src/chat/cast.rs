@@ -74,6 +74,7 @@ impl Cast {
             start: Start::Beginning,
             outbox: Box::new(MemoryOutbox::new(1_024)),
             events: EVENTS,
+            connect_timeout: stage.args.common.connect_timeout,
             command_timeout: stage.args.common.timeout,
             ..Config::new(url, token)
         })?;

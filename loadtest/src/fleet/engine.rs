@@ -285,6 +285,7 @@ impl Engine {
             whole_at_ns: self.shared.whole_at_ns,
             published: self.shared.publishing.done(),
             grown_bytes: machine::resident_bytes().saturating_sub(self.resident_before),
+            failures: self.shared.failures.clone(),
             complaints: self.shared.complaints.clone(),
             failed: None,
         }

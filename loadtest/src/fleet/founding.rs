@@ -32,9 +32,9 @@ pub(crate) async fn found(plan: &Plan) -> anyhow::Result<Vec<LogId>> {
         let server = &plan.servers[publisher as usize % plan.servers.len()];
         let target = Target::resolve(&format!("http://{}", server.authority)).await?;
         let token = minting.token(minting.user(&publisher_name(publisher)))?;
-        let made = made.clone();
+        let (made, patience) = (made.clone(), plan.connect_timeout);
         founders.spawn(async move {
-            let mut socket = RawSocket::connect(&target, &token, None).await?;
+            let mut socket = RawSocket::connect(&target, &token, patience).await?;
             for (target, users) in share {
                 let log = create(&mut socket, &users).await.context("making the conversations")?;
                 // Whoever counted them has failed, and says so.

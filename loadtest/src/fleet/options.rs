@@ -106,6 +106,7 @@ impl FleetOptions {
                 .ramp
                 .map_or(self.connect_rate, |ramp| f64::from(seats.readers()) / ramp.as_secs_f64().max(1e-3)),
             handshakes: self.handshakes,
+            connect_timeout: common.connect_timeout,
             receive_buffer: self.rcvbuf,
             until_ns: clock::now_ns() + clock::ns(common.timeout + Duration::from_secs(5)),
         })

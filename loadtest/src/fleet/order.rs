@@ -1,10 +1,12 @@
 //! What a worker is told, and what it answers: one JSON value a line where a pipe is between them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::failures::Failures;
 use super::seats::Seats;
 use super::tally::{Counts, Sparse};
 
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) connect_rate: f64,
     /// Connects under way at a time.
     pub(crate) handshakes: u32,
+    /// An attempt that has no session by then has failed.
+    pub(crate) connect_timeout: Duration,
     /// SO_RCVBUF of readers.
     pub(crate) receive_buffer: Option<u32>,
     /// When the worker ends by itself, on the clock of [`super::clock`].
@@ -118,6 +122,8 @@ pub(crate) struct Report {
     pub(crate) published: Option<Vec<Published>>,
     /// By how much the process has grown since before it had sockets, connected or not.
     pub(crate) grown_bytes: u64,
+    /// Attempts to connect that did not succeed.
+    pub(crate) failures: Failures,
     /// A few of the things that went wrong.
     pub(crate) complaints: Vec<String>,
     /// Why it can't go on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bowline_client::protocol::{Codec, LogId, Seq, UserId};
 use uuid::Uuid;
 
+use super::failures::Failures;
 use super::order::Plan;
 use super::places::Bodies;
 use super::publish::Publishing;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) whole_at_ns: u64,
     pub(crate) epoch: u64,
     pub(crate) heartbeat: Duration,
+    /// Attempts to connect that did not succeed.
+    pub(crate) failures: Failures,
     pub(crate) complaints: Vec<String>,
     pub(crate) publishing: Publishing,
 }
@@ -59,6 +62,7 @@ impl Shared {
             whole_at_ns: 0,
             epoch: 0,
             heartbeat: Duration::from_secs(30),
+            failures: Failures::default(),
             complaints: Vec::new(),
             publishing: Publishing::new(plan.publishers, targets),
             plan,

@@ -18,8 +18,6 @@ pub(crate) struct Counts {
     pub(crate) said_losses: u64,
     /// Connections that ended unasked.
     pub(crate) sockets_lost: u64,
-    /// Attempts to connect that did not succeed and were made again.
-    pub(crate) retries: u64,
     pub(crate) sent: u64,
     pub(crate) acked: u64,
     pub(crate) refused: u64,
@@ -32,7 +30,6 @@ impl Counts {
         self.faults.add(other.faults);
         self.said_losses += other.said_losses;
         self.sockets_lost += other.sockets_lost;
-        self.retries += other.retries;
         self.sent += other.sent;
         self.acked += other.acked;
         self.refused += other.refused;

@@ -30,6 +30,10 @@ pub(crate) struct Load {
     pub(crate) refused: Mutex<BTreeMap<String, u64>>,
     bytes: usize,
     window: usize,
+    /// Sends in all; none: as many as fit into the time.
+    most: Option<u64>,
+    /// Of these, those that senders with a window have taken upon themselves.
+    taken: AtomicU64,
     start: Instant,
 }
 
@@ -44,12 +48,13 @@ pub(crate) const STAMP_BYTES: usize = 16;
 
 /// Makes the conversations, and connects all.
 pub(crate) async fn prepare(args: &Args, minting: &Minting) -> anyhow::Result<Vec<Conversation>> {
+    let patience = args.common.connect_timeout;
     let mut conversations = Vec::with_capacity(args.conversations);
     for c in 0..args.conversations {
         let target = Target::resolve(args.common.url(c)).await?;
         let readers: Vec<UserId> = (0..args.readers).map(|r| minting.user(&format!("reader {c} {r}"))).collect();
         let mut sender =
-            RawSocket::connect(&target, &minting.token(minting.user(&format!("sender {c}")))?, None).await?;
+            RawSocket::connect(&target, &minting.token(minting.user(&format!("sender {c}")))?, patience).await?;
         let create = wire::ConversationCreate {
             client_id: ClientId::new().to_wire(),
             user_ids: readers.iter().map(|user| user.to_wire()).collect(),
@@ -62,7 +67,7 @@ pub(crate) async fn prepare(args: &Args, minting: &Minting) -> anyhow::Result<Ve
         let mut sockets = Vec::with_capacity(readers.len());
         for (r, user) in readers.into_iter().enumerate() {
             let target = Target::resolve(args.common.url(c + r + 1)).await?;
-            let mut socket = RawSocket::connect(&target, &minting.token(user)?, None).await?;
+            let mut socket = RawSocket::connect(&target, &minting.token(user)?, patience).await?;
             // Its conversation is followed once the snapshot names it.
             let mut heads = false;
             while !heads {
@@ -86,7 +91,7 @@ pub(crate) async fn send(
     let mut meant: Vec<Instant> = Vec::new();
     loop {
         if turns.is_none() && Instant::now() < until {
-            meant.extend((open.len()..load.window).map(|_| Instant::now()));
+            meant.extend((0..load.take(load.window.saturating_sub(open.len()))).map(|_| Instant::now()));
         }
         for at in meant.drain(..) {
             let id = conversation.sender.ask(Ask::Send(load.message(&conversation.log_id, at)));
@@ -127,7 +132,7 @@ async fn next_turn(turns: &mut Option<mpsc::Receiver<Instant>>) -> Option<Instan
 }
 
 impl Load {
-    pub(crate) fn new(bytes: usize, window: usize) -> Self {
+    pub(crate) fn new(bytes: usize, window: usize, most: Option<u64>) -> Self {
         Self {
             acks: Times::new(),
             deliveries: Times::new(),
@@ -138,8 +143,22 @@ impl Load {
             refused: Mutex::default(),
             bytes,
             window,
+            most,
+            taken: AtomicU64::new(0),
             start: Instant::now(),
         }
+    }
+
+    /// Takes up to so many of the sends that are left.
+    fn take(&self, most: usize) -> usize {
+        let Some(all) = self.most else { return most };
+        let before = self.taken.fetch_add(most as u64, Ordering::Relaxed);
+        most.min(usize::try_from(all.saturating_sub(before)).unwrap_or(usize::MAX))
+    }
+
+    /// All that is to be sent has its answer.
+    pub(crate) fn is_over(&self) -> bool {
+        self.most.is_some_and(|most| self.acked.load(Ordering::Relaxed) + self.refusals() >= most)
     }
 
     pub(crate) fn refusals(&self) -> u64 {

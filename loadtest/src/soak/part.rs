@@ -86,7 +86,7 @@ impl Typing {
         let server = plan.servers.first().context("no server")?;
         let target = Target::resolve(&format!("http://{}", server.authority)).await?;
         let token = minting.token(minting.user(&publisher_name(0)))?;
-        let mut socket = RawSocket::connect(&target, &token, None).await?;
+        let mut socket = RawSocket::connect(&target, &token, plan.connect_timeout).await?;
         let (mut logs, mut more) = (Vec::new(), true);
         while more {
             socket

@@ -9,62 +9,60 @@ use super::*;
 /// A replay's log: entries, and how many logs there are of them.
 const STORED: (Seq, usize) = (2_000, 8);
 const REPLAYERS: usize = 500;
-const SMALL: usize = 100;
 const TURNS_A_SECOND: u32 = 2_000;
 
 pub(crate) fn all(runtime: &Runtime, rounds: u64, time: Duration) -> anyhow::Result<()> {
-    past_one_write_a_frame(runtime, time)?;
-    small_windows(runtime, time)?;
     joins_and_leaves(runtime, rounds, time)?;
     heartbeats(runtime, time)?;
     behind_the_tail(runtime)?;
     fragments(runtime)?;
-    for (topics, rate) in [(1, 200), (1_000, 2_000)] {
-        compare(runtime, 2, topics, rate, rounds, time)?;
+    for (logs, rate) in [(1, 200), (1_000, 2_000)] {
+        two_shards(runtime, logs, rate, rounds, time)?;
     }
     Ok(())
 }
 
-/// More messages than one write each could carry.
-fn past_one_write_a_frame(runtime: &Runtime, time: Duration) -> anyhow::Result<()> {
-    let log = LogId::new();
-    let hub = one_log(runtime, log, 0)?;
-    let spent = cpu_time("shard-")?;
-    let sent = paced(500, time, |n| hub.shards.publish(log, &[entry(n + 1)]));
-    let due = sent * SOCKETS as u64;
-    hub.readers.wait_for(due)?;
-    let rate = due as f64 / (cpu_time("shard-")? - spent).as_secs_f64();
-    println!("1 topic x {SOCKETS}, 500 messages/s: {rate:.0} deliveries a CPU-second, {}", hub.readers.times()?);
-    hub.shards.stop();
-    Ok(())
-}
-
-/// Some readers have windows of 4 KiB, and stop for a while; how the others fare.
-fn small_windows(runtime: &Runtime, time: Duration) -> anyhow::Result<()> {
-    let log = LogId::new();
-    let hub = one_log(runtime, log, SMALL)?;
-    let mut sent = 0;
-    for what in ["all read", "stopped", "catching up", "afterwards"] {
-        match what {
-            "stopped" => hub.readers.stop()?,
-            "catching up" => hub.readers.go_on()?,
-            _ => {}
+/// One log that all sockets follow, or 1,000 with ten each, by one shard and by two; `rate` messages a second in all.
+fn two_shards(runtime: &Runtime, logs: usize, rate: u32, rounds: u64, time: Duration) -> anyhow::Result<()> {
+    let ids: Vec<LogId> = (0..logs).map(|_| LogId::new()).collect();
+    let each = if logs == 1 { SOCKETS } else { 10 };
+    let hub = |shards| {
+        let config = Config { shards, ..Config::default() };
+        Hub::start(runtime, config, MemoryLog::default(), SOCKETS, |socket| {
+            let followed = (0..logs.min(10)).map(|i| (socket + i * SOCKETS / 10) % logs);
+            followed.map(|log| Place::live(ids[log])).collect()
+        })
+    };
+    // Both are here, and so are their threads: what is counted is what a round adds.
+    let hubs = [hub(1)?, hub(2)?];
+    let mut seqs = vec![[0; 2]; logs];
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let mut rates = [0.0; 2];
+        for (i, hub) in hubs.iter().enumerate() {
+            let (spent, delivered) = (cpu_time("shard-")?, hub.readers.count()?);
+            let sent = paced(rate, time, |n| {
+                let log = n as usize % logs;
+                seqs[log][i] += 1;
+                hub.shards.publish(ids[log], &[entry(seqs[log][i])]);
+            });
+            let due = sent * each as u64;
+            hub.readers.wait_for(delivered + due)?;
+            rates[i] = due as f64 / (cpu_time("shard-")? - spent).as_secs_f64();
         }
-        let spent = cpu_time("shard-")?;
-        let before = sent;
-        sent += paced(200, time, |n| hub.shards.publish(log, &[entry(before + n + 1)]));
-        let spent = (cpu_time("shard-")? - spent).as_secs_f64() / time.as_secs_f64();
-        println!("{SMALL} of {SOCKETS} with 4 KiB, {what}: others {}, {spent:.2} CPU", hub.readers.times()?);
+        ratios.push(rates[1] / rates[0]);
     }
-    hub.readers.wait_for(sent * SOCKETS as u64)?;
-    hub.shards.stop();
+    ratios.sort_by(f64::total_cmp);
+    let (least, median, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+    println!("2 shards / 1, {logs} logs x {each}, {rate} messages/s: {median:.2} ({least:.2} to {most:.2})");
+    hubs.iter().for_each(|hub| hub.shards.stop());
     Ok(())
 }
 
 /// Sockets leave the log and come back to where they were while it flows; nothing is lost.
 fn joins_and_leaves(runtime: &Runtime, rounds: u64, time: Duration) -> anyhow::Result<()> {
     let log = LogId::new();
-    let hub = one_log(runtime, log, 0)?;
+    let hub = one_log(runtime, log)?;
     let addresses = hub.shared.addresses.lock().expect("no holder panics").clone();
     let mut sent = 0;
     let mut ratios = Vec::new();
@@ -98,8 +96,7 @@ fn joins_and_leaves(runtime: &Runtime, rounds: u64, time: Duration) -> anyhow::R
 fn heartbeats(runtime: &Runtime, time: Duration) -> anyhow::Result<()> {
     let heartbeat = Duration::from_secs(1);
     let config = Config { heartbeat, ..Config::default() };
-    let hub =
-        Hub::start(runtime, config, MemoryLog::default(), [IDLE_SOCKETS, 0], |_| vec![Place::live(LogId::new())])?;
+    let hub = Hub::start(runtime, config, MemoryLog::default(), IDLE_SOCKETS, |_| vec![Place::live(LogId::new())])?;
     sleep(heartbeat);
     let spent = cpu_time("shard-")?;
     sleep(time);
@@ -120,7 +117,7 @@ fn behind_the_tail(runtime: &Runtime) -> anyhow::Result<()> {
     }
     let config = Config { tail_bytes: 256 << 10, ..Config::default() };
     let start = Instant::now();
-    let hub = Hub::start(runtime, config, source, [REPLAYERS, 0], |socket| {
+    let hub = Hub::start(runtime, config, source, REPLAYERS, |socket| {
         vec![Place::stored(logs[socket % logs.len()], stored)]
     })?;
     while hub.shared.replayed.load(Ordering::Relaxed) < REPLAYERS as u64 {
@@ -140,7 +137,7 @@ fn behind_the_tail(runtime: &Runtime) -> anyhow::Result<()> {
 /// Messages of 1 KiB from clients, in one frame and in eight.
 fn fragments(runtime: &Runtime) -> anyhow::Result<()> {
     const MESSAGES: usize = 20;
-    let hub = one_log(runtime, LogId::new(), 0)?;
+    let hub = one_log(runtime, LogId::new())?;
     let mut expected = 0;
     for frames in [1, 8] {
         let spent = cpu_time("shard-")?;
@@ -158,6 +155,6 @@ fn fragments(runtime: &Runtime) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one_log(runtime: &Runtime, log: LogId, small: usize) -> anyhow::Result<Hub> {
-    Hub::start(runtime, Config::default(), MemoryLog::default(), [SOCKETS, small], |_| vec![Place::live(log)])
+fn one_log(runtime: &Runtime, log: LogId) -> anyhow::Result<Hub> {
+    Hub::start(runtime, Config::default(), MemoryLog::default(), SOCKETS, |_| vec![Place::live(log)])
 }

@@ -1,14 +1,13 @@
-//! The readers: a process that holds sockets, counts the frames that come and times them.
+//! The readers: a process that holds sockets and counts the frames that come.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Socket, Type};
 
 use super::reader_process;
 
@@ -20,10 +19,9 @@ pub(crate) struct Readers {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Readers {
-    /// The first `small` of the sockets have receive buffers of 4 KiB.
-    pub(crate) fn start(address: SocketAddr, sockets: usize, small: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(address: SocketAddr, sockets: usize) -> anyhow::Result<Self> {
         let mut command = reader_process()?;
-        command.args(["read".to_owned(), address.to_string(), sockets.to_string(), small.to_string()]);
+        command.args(["read".to_owned(), address.to_string(), sockets.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let answers = child.stdout.take().ok_or_else(|| anyhow::anyhow!("no answers"))?;
         Ok(Self { child: child.into(), answers: BufReader::new(answers).into() })
@@ -32,20 +30,6 @@ impl Readers {
     /// Frames that have come.
     pub(crate) fn count(&self) -> anyhow::Result<u64> {
         Ok(self.ask("count")?.parse()?)
-    }
-
-    /// How long messages took, since this was last asked, to those with large buffers.
-    pub(crate) fn times(&self) -> anyhow::Result<String> {
-        self.ask("times")
-    }
-
-    /// Those with small buffers stop reading.
-    pub(crate) fn stop(&self) -> anyhow::Result<()> {
-        self.ask("stop").map(drop)
-    }
-
-    pub(crate) fn go_on(&self) -> anyhow::Result<()> {
-        self.ask("go").map(drop)
     }
 
     /// Each sends a message of 1 KiB in this many frames, and so many of them.
@@ -82,10 +66,6 @@ impl Drop for Readers {
     }
 }
 
-/// Marks, in a body, the time of sending that follows it.
-pub(crate) const STAMP: &[u8; 2] = b"@t";
-pub(crate) const STAMP_DIGITS: usize = 16;
-const SMALL_BUFFER_BYTES: usize = 4 << 10;
 const WAKE: Token = Token(usize::MAX);
 
 struct Reader {
@@ -94,25 +74,13 @@ struct Reader {
     payload_left: usize,
 }
 
-/// What the readers have seen.
-struct Seen {
-    frames: u64,
-    times: Times,
-}
-
-/// A histogram in steps of 20 µs.
-struct Times(Vec<u64>);
-
-const STEP_US: usize = 20;
-const STEPS: usize = 250_000;
-
 /// The readers' process: connects, then reads until its input ends.
-pub(crate) fn run(address: SocketAddr, sockets: usize, small: usize) -> anyhow::Result<()> {
+pub(crate) fn run(address: SocketAddr, sockets: usize) -> anyhow::Result<()> {
     let mut poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKE)?;
     let mut readers = Vec::new();
     for i in 0..sockets {
-        let mut stream = mio::net::TcpStream::from_std(connect(address, i < small)?);
+        let mut stream = mio::net::TcpStream::from_std(connect(address)?);
         poll.registry().register(&mut stream, Token(i), Interest::READABLE)?;
         readers.push(Reader { stream, header: Vec::new(), payload_left: 0 });
     }
@@ -124,34 +92,20 @@ pub(crate) fn run(address: SocketAddr, sockets: usize, small: usize) -> anyhow::
         }
         std::process::exit(0);
     });
-    let mut seen = Seen { frames: 0, times: Times(vec![0; STEPS]) };
+    let mut frames = 0;
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 << 10];
-    let mut stopped = false;
     loop {
         poll.poll(&mut events, None)?;
         for event in events.iter().filter(|event| event.token() != WAKE) {
-            let i = event.token().0;
-            if i >= small || !stopped {
-                readers[i].read(&mut buffer, &mut seen, i >= small);
-            }
+            frames += readers[event.token().0].read(&mut buffer);
         }
         while let Ok(line) = asked.try_recv() {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
-                ["count"] => println!("{}", seen.frames),
-                ["times"] => println!("{}", seen.times.take()),
-                ["stop"] => {
-                    stopped = true;
-                    println!();
-                }
-                ["go"] => {
-                    stopped = false;
-                    readers[..small].iter_mut().for_each(|reader| reader.read(&mut buffer, &mut seen, false));
-                    println!();
-                }
-                ["send", messages, frames] => {
-                    let message = message(frames.parse()?);
+                ["count"] => println!("{frames}"),
+                ["send", messages, pieces] => {
+                    let message = message(pieces.parse()?);
                     for _ in 0..messages.parse()? {
                         readers.iter_mut().for_each(|reader| reader.write(&message));
                     }
@@ -163,13 +117,8 @@ pub(crate) fn run(address: SocketAddr, sockets: usize, small: usize) -> anyhow::
     }
 }
 
-fn connect(address: SocketAddr, small: bool) -> anyhow::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if small {
-        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES)?;
-    }
-    socket.connect(&address.into())?;
-    let mut stream: TcpStream = socket.into();
+fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")?;
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -194,8 +143,9 @@ fn message(frames: usize) -> Vec<u8> {
 }
 
 impl Reader {
-    /// Reads what is there; counts data frames as they begin, and answers pings.
-    fn read(&mut self, buffer: &mut [u8], seen: &mut Seen, timed: bool) {
+    /// Reads what is there, and answers pings; how many data frames began.
+    fn read(&mut self, buffer: &mut [u8]) -> u64 {
+        let mut frames = 0;
         while let Ok(n @ 1..) = self.stream.read(buffer) {
             let mut bytes = &buffer[..n];
             while !bytes.is_empty() {
@@ -211,12 +161,7 @@ impl Reader {
                     _ => continue,
                 };
                 match self.header[0] {
-                    0x82 => {
-                        seen.frames += 1;
-                        if let Some(payload) = bytes.get(..payload).filter(|_| timed) {
-                            seen.times.note(payload);
-                        }
-                    }
+                    0x82 => frames += 1,
                     0x89 => self.write(&[0x8a, 0x80, 0, 0, 0, 0]),
                     _ => {}
                 }
@@ -224,6 +169,7 @@ impl Reader {
                 self.header.clear();
             }
         }
+        frames
     }
 
     /// Writes all of it, however long that takes.
@@ -236,34 +182,4 @@ impl Reader {
             }
         }
     }
-}
-
-impl Times {
-    fn note(&mut self, payload: &[u8]) {
-        let Some(at) = payload.windows(STAMP.len()).position(|bytes| bytes == STAMP) else { return };
-        let digits = payload.get(at + STAMP.len()..).and_then(|rest| rest.get(..STAMP_DIGITS));
-        let Some(sent) = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()) else { return };
-        let step = (now_us().saturating_sub(sent) as usize / STEP_US).min(STEPS - 1);
-        self.0[step] += 1;
-    }
-
-    fn take(&mut self) -> String {
-        let all: u64 = self.0.iter().sum();
-        let below = |share: f64| {
-            let mut left = (all as f64 * share).ceil() as u64;
-            let step = self.0.iter().position(|n| {
-                left = left.saturating_sub(*n);
-                left == 0
-            });
-            (step.unwrap_or(0) + 1) as f64 * STEP_US as f64 / 1000.0
-        };
-        let text = format!("p50 {:.2}, p99 {:.2}, max {:.2} ms", below(0.5), below(0.99), below(1.0));
-        self.0.fill(0);
-        text
-    }
-}
-
-/// Of the clock that both processes share.
-pub(crate) fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

@@ -1,5 +1,6 @@
 //! Accepting connections and speaking HTTP on them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::client::Peer;
+use super::client::{Address, Network, Peer};
+use super::turns::{Turn, Turns};
 use super::{Api, router};
 
 /// Headers of one request, and what is read ahead of it.
@@ -35,8 +37,10 @@ pub async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
         .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS);
-    let permits = |most: usize| Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-    let (places, turns) = (permits(config.max_connections), permits(config.max_speaking));
+    let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    // Behind proxies that tell who their clients are, all connections are the proxies'.
+    let share_percent = if config.forwarded_hops > 0 { 100 } else { config.speaking_share_percent };
+    let turns = Turns::new(config.max_speaking, share_percent);
     let first_byte = Duration::from_millis(config.header_timeout_ms);
     let routes = router(api);
     let connections = TaskTracker::new();
@@ -47,7 +51,7 @@ pub async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
                 let (http, routes, turns, stop) = (http.clone(), routes.clone(), turns.clone(), stop.clone());
                 connections.spawn(async move {
                     // One that is silent holds no buffers, and nobody else's turn.
-                    let turn = timeout(first_byte, begins(&stream, turns));
+                    let turn = timeout(first_byte, begins(&stream, peer.ip(), turns));
                     if let Some(Ok(Some(_turn))) = stop.run_until_cancelled(turn).await {
                         // Boxed, so that those who wait for their turn have no room for it in their tasks.
                         Box::pin(speak(http, routes, stream, Peer(peer), stop, grace)).await;
@@ -66,9 +70,10 @@ pub async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) {
 }
 
 /// Waits for a first byte, then for its turn to be read.
-async fn begins(stream: &TcpStream, turns: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+async fn begins(stream: &TcpStream, peer: IpAddr, turns: Turns) -> Option<Turn> {
     let here = stream.peek(&mut [0]).await.ok()?;
-    if here > 0 { turns.acquire_owned().await.ok() } else { None }
+    let network = Network::from(Address(peer.to_canonical()));
+    if here > 0 { turns.take(network).await } else { None }
 }
 
 async fn speak(

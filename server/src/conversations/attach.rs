@@ -1,12 +1,13 @@
 //! What a session follows, and from where.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bowline_protocol::command::Cursor;
 use bowline_protocol::{Code, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
-use super::store;
+use super::{Named, store};
 use crate::accounts::Identity;
 use crate::batcher::{Batcher, Job, latest};
 use crate::deadline::Deadline;
@@ -18,7 +19,8 @@ pub(super) struct Attach {
     user: UserId,
     session: Option<Issued>,
     user_cursor: Option<Cursor>,
-    named: Vec<Cursor>,
+    /// None for one log alone.
+    named: Option<Arc<Named>>,
     only: Option<LogId>,
 }
 
@@ -69,14 +71,18 @@ pub struct AttachedLog {
 }
 
 impl Attach {
-    pub(super) fn all(identity: &Identity, user_cursor: Option<Cursor>, named: Vec<Cursor>) -> Self {
+    pub(super) fn all(identity: &Identity, user_cursor: Option<Cursor>, named: Arc<Named>) -> Self {
         let session = Issued { id: identity.session, issued_at_ms: identity.issued_at_ms };
-        Self { user: identity.user, session: Some(session), user_cursor, named, only: None }
+        Self { user: identity.user, session: Some(session), user_cursor, named: Some(named), only: None }
     }
 
     /// Of a session that was looked at already.
     pub(super) fn one(user: UserId, log: LogId) -> Self {
-        Self { user, session: None, user_cursor: None, named: Vec::new(), only: Some(log) }
+        Self { user, session: None, user_cursor: None, named: None, only: Some(log) }
+    }
+
+    fn named(&self) -> &[Cursor] {
+        self.named.as_deref().map_or(&[], |named| named)
     }
 }
 
@@ -87,7 +93,7 @@ impl AttachedLog {
 }
 
 pub(super) fn start(pool: Pool, most_logs: u64) -> Batcher<Attach, Attachment> {
-    let weight = |attach: &Attach| 1 + attach.named.len();
+    let weight = |attach: &Attach| 1 + attach.named().len();
     Batcher::start(weight, move |jobs| run(pool.clone(), jobs, most_logs as usize))
 }
 
@@ -151,7 +157,7 @@ pub(super) struct Asked {
 impl Asked {
     fn new(attach: &Attach) -> Self {
         let own = attach.user.log();
-        let named = attach.named.iter().filter(|cursor| cursor.log != own);
+        let named = attach.named().iter().filter(|cursor| cursor.log != own);
         Self {
             user: attach.user,
             session: attach.session,

@@ -10,7 +10,7 @@ mod reads;
 
 pub(super) use attach::{AttachRow, attach};
 pub(super) use history::{Found, Message, Reaction, Scan, Scanned, place, scan};
-pub(super) use lists::{heads, members};
+pub(super) use lists::{HeadRow, heads, members};
 pub(super) use reads::{Mark, write_reads};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,11 +1,13 @@
 //! What a session wants done, and what it hears back.
 
+use std::sync::Arc;
+
 use bowline_protocol::command::{Change, Create, Cursor, Place};
 use bowline_protocol::wire::{ServerFrame, server_frame::Kind as Push};
 use bowline_protocol::{ClientId, Close, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
 use crate::accounts::Identity;
-use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
+use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace, Named};
 use crate::wire::Follow;
 
 /// Carried out by the connection's shard, in this order.
@@ -91,7 +93,7 @@ pub enum Ask {
         id: u64,
         identity: Identity,
         user_cursor: Option<Cursor>,
-        named: Vec<Cursor>,
+        named: Arc<Named>,
     },
     /// One log: joined while connected, or opened by the command `id`.
     AttachOne {

@@ -5,12 +5,10 @@ use bowline_protocol::wire::{self, ClientFrame, client_frame::Kind, server_frame
 use bowline_protocol::{Close, Code, Failure};
 
 use super::action::{Action, Ask, Credential, Welcome};
+use super::held::Held;
 use super::live::Live;
 use super::{Context, State, early, fail, reply};
 use crate::accounts::Identity;
-
-/// Frames that may follow `connect` before its reply; more are refused.
-const HELD_FRAMES: usize = 32;
 
 /// No `connect` yet.
 pub(super) struct New {
@@ -22,7 +20,7 @@ pub(super) struct New {
 pub(super) struct Connecting {
     new: New,
     user_cursor: Option<Cursor>,
-    held: Vec<ClientFrame>,
+    held: Held,
 }
 
 impl New {
@@ -51,17 +49,18 @@ impl New {
             _ => Credential::Token(access_token),
         };
         out.push(Action::Ask(Ask::Connect { id, credential, client_name }));
-        State::Connecting(Box::new(Connecting { new: self, user_cursor, held: Vec::new() }))
+        State::Connecting(Box::new(Connecting { new: self, user_cursor, held: Held::none(&cx.rules.resuming) }))
     }
 }
 
 impl Connecting {
     /// Frames sent behind `connect` wait for its reply.
-    pub(super) fn hold(&mut self, frame: ClientFrame, out: &mut Vec<Action>) {
-        if self.held.len() < HELD_FRAMES {
-            self.held.push(frame);
-        } else {
-            fail(frame.id, Failure { limit: Some(HELD_FRAMES as u64), ..Failure::new(Code::OutOfOrder) }, out);
+    pub(super) fn hold(&mut self, frame: &ClientFrame, out: &mut Vec<Action>) {
+        if let Err(failure) = self.held.add(frame) {
+            // Going on without this one would leave out what it asks for.
+            let close = (failure.code == Code::Overloaded).then_some(Action::Close(Close::Overloaded));
+            fail(frame.id, failure, out);
+            out.extend(close);
         }
     }
 
@@ -80,7 +79,7 @@ impl Connecting {
                 fail(id, failure, out);
                 let Some(close) = close else {
                     // The domain is away, not the client wrong: the socket stays, and it may ask again.
-                    held.extend(self.held);
+                    *held = self.held.take();
                     return State::New(self.new);
                 };
                 out.push(Action::Close(close));
@@ -89,8 +88,8 @@ impl Connecting {
         };
         out.push(Action::Authenticated(welcome.identity.user));
         reply(id, Push::Connected(connected(&welcome, cx)), out);
-        *held = self.held;
-        State::Live(Live::new(welcome.identity, self.user_cursor))
+        *held = self.held.take();
+        State::Live(Live::new(welcome.identity, self.user_cursor, &cx.rules.resuming))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A connection that was let in.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use bowline_protocol::command::{Command, Cursor};
 use bowline_protocol::wire::{self, client_frame::Kind, entry::Content, server_frame::Kind as Push};
@@ -11,6 +12,7 @@ use super::replay::Replay;
 use super::{Context, commands, fail, push, reply};
 use crate::accounts::Identity;
 use crate::conversations::AttachedLog;
+use crate::limits::Budget;
 
 pub(super) struct Live {
     pub(super) identity: Identity,
@@ -46,10 +48,10 @@ const MAX_REJOINED: usize = 64;
 const TYPING_INTERVAL_MS: u32 = 1_000;
 
 impl Live {
-    pub(super) fn new(identity: Identity, user_cursor: Option<Cursor>) -> Self {
+    pub(super) fn new(identity: Identity, user_cursor: Option<Cursor>, budget: &Arc<Budget>) -> Self {
         Self {
             identity,
-            replay: Replay::before(user_cursor),
+            replay: Replay::before(user_cursor, budget),
             user_seq: 0,
             joining: None,
             topics: 0,
@@ -243,6 +245,8 @@ impl Live {
         let expires_at_ms = self.identity.expires_at_ms;
         if cx.now_ms >= expires_at_ms {
             out.push(Action::Close(Close::TokenExpired));
+        } else if self.replay.lingers(cx) {
+            out.push(Action::Close(Close::ConnectTimeout));
         } else if !self.told_expiring && cx.now_ms >= expires_at_ms - cx.rules.token_notice_ms {
             self.told_expiring = true;
             push(Push::TokenExpiring(wire::TokenExpiring { expires_at_ms }), out);

@@ -1,13 +1,17 @@
 //! From cursors to following: what a session does between its first `resume` and the last `caught_up`.
 
+use std::sync::Arc;
+
 use bowline_protocol::command::Cursor;
 use bowline_protocol::wire::{self, server_frame::Kind as Push};
 use bowline_protocol::{Close, Code, Failure, LogId, Seq, UserId};
 
 use super::action::{Action, Ask};
+use super::naming::Naming;
 use super::{Context, fail, not_here, push, reply};
 use crate::accounts::Identity;
 use crate::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
+use crate::limits::Budget;
 use crate::tail::Spans;
 use crate::wire::Follow;
 
@@ -28,14 +32,9 @@ enum Stage {
     Following,
 }
 
-struct Naming {
-    user_cursor: Option<Cursor>,
-    named: Vec<Cursor>,
-}
-
 impl Replay {
-    pub(super) fn before(user_cursor: Option<Cursor>) -> Self {
-        let naming = Naming { user_cursor, named: Vec::new() };
+    pub(super) fn before(user_cursor: Option<Cursor>, budget: &Arc<Budget>) -> Self {
+        let naming = Naming::new(user_cursor, budget);
         Self { stage: Stage::Naming(Box::new(naming)), announced: Vec::new() }
     }
 
@@ -49,21 +48,27 @@ impl Replay {
         out: &mut Vec<Action>,
     ) {
         let Stage::Naming(naming) = &mut self.stage else { return fail(id, Code::OutOfOrder, out) };
-        let limit = cx.rules.limits.conversations;
-        if (naming.named.len() + cursors.len()) as u64 > limit {
-            return fail(id, Failure::too_large("resume.cursors", limit), out);
+        if let Err(failure) = naming.add(&cursors, cx) {
+            // Going on with what was named before would hide what was not.
+            let close = (failure.code == Code::Overloaded).then_some(Action::Close(Close::Overloaded));
+            fail(id, failure, out);
+            return out.extend(close);
         }
-        naming.named.extend(cursors);
         if more {
             return reply(id, Push::Resumed(wire::Resumed { logs: naming.named.len() as u64 }), out);
         }
-        let named = naming.named.clone();
+        let named = Arc::clone(&naming.named);
         let user_cursor = naming.user_cursor;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Following) {
             Stage::Naming(naming) => Stage::Attaching(naming),
             other => other,
         };
         out.push(Action::Ask(Ask::Attach { id, identity: identity.clone(), user_cursor, named }));
+    }
+
+    /// Cursors are named, and the last `resume` does not come.
+    pub(super) fn lingers(&self, cx: &Context<'_>) -> bool {
+        matches!(&self.stage, Stage::Naming(naming) if naming.lingers(cx))
     }
 
     /// The last `resume` has come. Before it the user log is not followed, so a revocation would go unheard.

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use crate::tail::{Covered, Cursor, MAX_FRAMES, Page, Plan, Stretch, Tail, entries_end, entries_head, plan};
 
 use super::application::Application;
+use super::fanout::Fanouts;
 use super::io::add_frame;
 use super::shard::Shard;
 use super::slab::Key;
 use super::slot::{Flag, Socket, Wrote};
-use super::topic::Topics;
 
 /// How far ahead of a socket that takes nothing is looked, in pieces of a page or tail.
 const FORESEEN_PLANS: usize = 16;
@@ -48,13 +48,13 @@ impl<A: Application> Shard<A> {
     pub(super) fn advance(&mut self, slot: u32, nth: usize, allowed: usize) -> usize {
         let mut writes = 0;
         let Some(key) = self.slots.key_at(slot) else { return writes };
-        let Some(topic) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)).map(|f| f.topic) else {
+        let Some(fanout) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)).map(|f| f.fanout) else {
             return writes;
         };
         let mut nth = nth;
         while writes < allowed {
             let Some(slot) = self.slots.get_mut(key) else { return writes };
-            match step(&mut slot.socket, nth, &mut self.topics, &mut self.scratch) {
+            match step(&mut slot.socket, nth, &mut self.fanouts, &mut self.scratch) {
                 Step::Rests => {
                     self.foresee(key, nth);
                     return writes;
@@ -72,7 +72,7 @@ impl<A: Application> Shard<A> {
                     if !moved.is_silent() {
                         self.tell(key, nth, moved);
                         let Some(slot) = self.slots.get(key) else { return writes };
-                        match slot.socket.follows.iter().position(|followed| followed.topic == topic) {
+                        match slot.socket.follows.iter().position(|followed| followed.fanout == fanout) {
                             Some(at) => nth = at,
                             None => return writes,
                         }
@@ -127,7 +127,7 @@ impl<A: Application> Shard<A> {
     fn tell(&mut self, key: Key, nth: usize, moved: Moved) {
         let Some(followed) = self.slots.get(key).and_then(|slot| slot.socket.follows.get(nth)) else { return };
         let seq = followed.seq();
-        let Some(log) = self.topics.at_mut(followed.topic).map(|(topic, _)| topic.log) else { return };
+        let Some(log) = self.fanouts.at_mut(followed.fanout).map(|(fanout, _)| fanout.log) else { return };
         if moved.removed || moved.covered == (Covered::Level { ended: true }) {
             self.unfollow_nth(key, nth);
         }
@@ -149,21 +149,21 @@ impl<A: Application> Shard<A> {
         if !followed.watch() || !socket.has(Flag::Blocked) || socket.has(Flag::Closing) {
             return;
         }
-        let (user, codec, index) = (socket.user(), socket.codec(), followed.topic);
+        let (user, codec, index) = (socket.user(), socket.codec(), followed.fanout);
         let Some(stands) = socket.take_cursor(nth) else { return };
         let mut cursor = stands.clone();
         socket.put_cursor(nth, stands);
         let mut entries = Vec::new();
-        let Some((topic, budget)) = self.topics.at_mut(index) else { return };
-        let log = topic.log;
+        let Some((fanout, budget)) = self.fanouts.at_mut(index) else { return };
+        let log = fanout.log;
         for _ in 0..FORESEEN_PLANS {
-            let to_seq = match plan(&cursor, user, codec, &mut topic.tail, budget) {
+            let to_seq = match plan(&cursor, user, codec, &mut fanout.tail, budget) {
                 Plan::Need(page) => {
-                    self.topics.need(index, page);
+                    self.fanouts.need(index, page);
                     break;
                 }
                 Plan::Frames(stretch) => {
-                    entries.extend(stretch.items.filter_map(|i| topic.tail.entry(i)).map(|entry| entry.decode()));
+                    entries.extend(stretch.items.filter_map(|i| fanout.tail.entry(i)).map(|entry| entry.decode()));
                     stretch.to_seq
                 }
                 Plan::Slice(page, stretch) => {
@@ -187,7 +187,9 @@ impl<A: Application> Shard<A> {
         // Not beyond: what is there follows as a range of its own.
         let _ = cursor.advance(first_seq - 1);
         slot.socket.put_cursor(nth, cursor);
-        let Some(log) = self.topics.at_mut(slot.socket.follows[nth].topic).map(|(topic, _)| topic.log) else { return };
+        let Some(log) = self.fanouts.at_mut(slot.socket.follows[nth].fanout).map(|(fanout, _)| fanout.log) else {
+            return;
+        };
         let trimmed = Trimmed { log_id: log.to_wire(), first_seq };
         self.send_frame(key, &ServerFrame { id: None, kind: Some(Kind::Trimmed(trimmed)) });
     }
@@ -200,35 +202,35 @@ impl Moved {
 }
 
 /// Covers the next range of one cursor by at most one write.
-fn step(socket: &mut Socket, nth: usize, topics: &mut Topics, scratch: &mut Vec<u8>) -> Step {
+fn step(socket: &mut Socket, nth: usize, fanouts: &mut Fanouts, scratch: &mut Vec<u8>) -> Step {
     if !socket.is_open() {
         return Step::Rests;
     }
     let Some(mut cursor) = socket.take_cursor(nth) else { return Step::Rests };
-    let step = move_on(socket, nth, &mut cursor, topics, scratch);
+    let step = move_on(socket, nth, &mut cursor, fanouts, scratch);
     socket.put_cursor(nth, cursor);
     step
 }
 
-fn move_on(socket: &mut Socket, nth: usize, cursor: &mut Cursor, topics: &mut Topics, scratch: &mut Vec<u8>) -> Step {
-    let index = socket.follows[nth].topic;
-    let Some((topic, budget)) = topics.at_mut(index) else { return Step::Rests };
-    let log = topic.log;
-    match plan(cursor, socket.user(), socket.codec(), &mut topic.tail, budget) {
+fn move_on(socket: &mut Socket, nth: usize, cursor: &mut Cursor, fanouts: &mut Fanouts, scratch: &mut Vec<u8>) -> Step {
+    let index = socket.follows[nth].fanout;
+    let Some((fanout, budget)) = fanouts.at_mut(index) else { return Step::Rests };
+    let log = fanout.log;
+    match plan(cursor, socket.user(), socket.codec(), &mut fanout.tail, budget) {
         Plan::Rest => Step::Rests,
         Plan::Settle => match cursor.settle() {
             Covered::Moved => Step::Rests,
             covered => Step::Moved(Moved { entries: 0, covered, passed: Vec::new(), removed: false }),
         },
         Plan::Need(page) => {
-            let begins_after = topic.tail.begins_after();
-            if topics.name(index).is_some() {
+            let begins_after = fanout.tail.begins_after();
+            if fanouts.name(index).is_some() {
                 // What is not in memory is nowhere: the next seq tells.
                 let lost = begins_after - cursor.seq();
                 let _ = cursor.advance(begins_after);
                 return Step::Lost(lost);
             }
-            topics.need(index, page);
+            fanouts.need(index, page);
             Step::Rests
         }
         Plan::Trimmed(first_seq) => Step::Trimmed { first_seq },
@@ -236,7 +238,7 @@ fn move_on(socket: &mut Socket, nth: usize, cursor: &mut Cursor, topics: &mut To
         Plan::Withheld(page, Stretch { items, to_seq, .. }) => {
             private(socket, cursor, log, to_seq, vec![page.withheld(items.start)], scratch)
         }
-        Plan::Frames(stretch) => write_frames(socket, nth, cursor, &topic.tail, stretch),
+        Plan::Frames(stretch) => write_frames(socket, nth, cursor, &fanout.tail, stretch),
         Plan::Slice(page, stretch) => write_slice(socket, nth, cursor, log, &page, stretch, scratch),
     }
 }

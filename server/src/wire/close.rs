@@ -71,7 +71,7 @@ impl<A: Application> Shard<A> {
 
     /// Another history: nothing in memory counts, and every socket has to say anew where it stands.
     pub(super) fn change_epoch(&mut self) {
-        self.topics.forget_entries();
+        self.fanouts.forget_entries();
         for index in 0..self.slots.bound() {
             if let Some(key) = self.slots.key_at(index) {
                 self.close(key, Ending::Ours(Close::EpochChanged));

@@ -19,9 +19,9 @@ impl<A: Application> Shard<A> {
         if self.slots.get(key).is_none_or(|slot| slot.socket.has(Flag::Closing)) {
             return;
         }
-        let topic = self.topic(log, &follow);
+        let fanout = self.fanout(log, &follow);
         let cursor = Cursor::new(follow.from, follow.as_of_seq, follow.spans, follow.announce);
-        self.enter(key, topic, cursor, follow.watch);
+        self.enter(key, fanout, cursor, follow.watch);
     }
 
     /// A socket follows a topic, in which its subscription was entered already.
@@ -30,22 +30,22 @@ impl<A: Application> Shard<A> {
         if self.slots.get(key).is_none_or(|slot| slot.socket.has(Flag::Closing)) {
             return self.registry.named.leave(&name, self.index);
         }
-        let topic = self.topics.find(log).unwrap_or_else(|| {
+        let fanout = self.fanouts.find(log).unwrap_or_else(|| {
             self.counts.logs.inc();
-            self.topics.insert_named(log, seq, name)
+            self.fanouts.insert_named(log, seq, name)
         });
-        self.enter(key, topic, Cursor::level(seq), false);
+        self.enter(key, fanout, Cursor::level(seq), false);
     }
 
-    fn enter(&mut self, key: Key, topic: Key, cursor: Cursor, watch: bool) {
-        let (Some(slot), Some(topic_state)) = (self.slots.get_mut(key), self.topics.get_mut(topic)) else { return };
+    fn enter(&mut self, key: Key, fanout: Key, cursor: Cursor, watch: bool) {
+        let (Some(slot), Some(list)) = (self.slots.get_mut(key), self.fanouts.get_mut(fanout)) else { return };
         let socket = &mut slot.socket;
         let nth = socket.follows.len();
-        let place = topic_state.add(Follower { slot: key.index, nth: nth as u32 });
+        let place = list.add(Follower { slot: key.index, nth: nth as u32 });
         if nth == socket.follows.capacity() {
             socket.follows.reserve_exact(1 + nth / 4);
         }
-        socket.follows.push(Followed::new(topic.index, place, watch));
+        socket.follows.push(Followed::new(fanout.index, place, watch));
         socket.put_cursor(nth, cursor);
         if watch {
             socket.watched = nth as u32;
@@ -55,9 +55,9 @@ impl<A: Application> Shard<A> {
     }
 
     pub(super) fn unfollow(&mut self, key: Key, log: LogId) {
-        let Some(topic) = self.topics.find(log) else { return };
+        let Some(fanout) = self.fanouts.find(log) else { return };
         let Some(slot) = self.slots.get(key) else { return };
-        if let Some(nth) = slot.socket.follows.iter().position(|followed| followed.topic == topic.index) {
+        if let Some(nth) = slot.socket.follows.iter().position(|followed| followed.fanout == fanout.index) {
             self.unfollow_nth(key, nth);
         }
     }
@@ -75,25 +75,25 @@ impl<A: Application> Shard<A> {
     pub(super) fn unfollow_nth(&mut self, key: Key, nth: usize) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Some(left) = slot.socket.take_out(nth) else { return };
-        let moved = slot.socket.follows.get(nth).map(|followed| (followed.topic, followed.place()));
-        if let Some((topic, place)) = moved
-            && let Some((topic, _)) = self.topics.at_mut(topic)
+        let moved = slot.socket.follows.get(nth).map(|followed| (followed.fanout, followed.place()));
+        if let Some((fanout, place)) = moved
+            && let Some((fanout, _)) = self.fanouts.at_mut(fanout)
         {
-            topic.followers.as_mut_slice()[place as usize].nth = nth as u32;
+            fanout.followers.as_mut_slice()[place as usize].nth = nth as u32;
         }
-        let Some(topic_key) = self.topics.key_at(left.topic) else { return };
-        let name = self.topics.name(left.topic);
+        let Some(fanout_key) = self.fanouts.key_at(left.fanout) else { return };
+        let name = self.fanouts.name(left.fanout);
         if let Some(name) = name {
             self.registry.named.leave(name, self.index);
         }
         let stored = name.is_none();
-        let Some(topic) = self.topics.get_mut(topic_key) else { return };
-        let moved = topic.take_out(left.place());
-        if topic.followers.as_slice().is_empty() {
+        let Some(fanout) = self.fanouts.get_mut(fanout_key) else { return };
+        let moved = fanout.take_out(left.place());
+        if fanout.followers.as_slice().is_empty() {
             if stored {
-                self.registry.unfollow(topic.log, self.index);
+                self.registry.unfollow(fanout.log, self.index);
             }
-            self.topics.remove(topic_key);
+            self.fanouts.remove(fanout_key);
             self.counts.logs.dec();
         } else if let Some(Follower { slot, nth }) = moved
             && let Some(slot) = self.slots.at_mut(slot)
@@ -102,17 +102,17 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// The log's topic here, made if this is its first follower.
-    fn topic(&mut self, log: LogId, follow: &Follow) -> Key {
-        if let Some(topic) = self.topics.find(log) {
-            return topic;
+    /// The log's fan-out here, made if this is its first follower.
+    fn fanout(&mut self, log: LogId, follow: &Follow) -> Key {
+        if let Some(fanout) = self.fanouts.find(log) {
+            return fanout;
         }
         self.counts.logs.inc();
         let known = self.registry.follow(log, self.index, follow.read_at);
-        let topic = self.topics.insert(log, known.unwrap_or_default().max(follow.as_of_seq));
+        let fanout = self.fanouts.insert(log, known.unwrap_or_default().max(follow.as_of_seq));
         if known.is_none() {
-            self.topics.doubt(topic);
+            self.fanouts.doubt(fanout);
         }
-        topic
+        fanout
     }
 }

@@ -1,6 +1,6 @@
 //! Who follows a log in a shard.
 
-/// A socket in a topic's list: its slot, and which of its logs this is.
+/// A socket in a fan-out's list: its slot, and which of its logs this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Follower {
     pub slot: u32,

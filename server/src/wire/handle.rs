@@ -22,6 +22,7 @@ use crate::telemetry::Metrics;
 use super::application::Application;
 use super::close::turn_away;
 use super::config::Config;
+use super::fanout::Fanouts;
 use super::fetch;
 use super::inbox::{Address, Adopted, Inbox, Notice};
 use super::io::Out;
@@ -30,7 +31,6 @@ use super::registry::{MAX_SHARDS, Registry};
 use super::shard::{Shard, WAKE};
 use super::slab::Slab;
 use super::sweep::Sweep;
-use super::topic::Topics;
 
 /// All shards of a node; cheap to clone. No call waits.
 pub struct Shards<A: Application> {
@@ -101,7 +101,7 @@ impl<A: Application> Shards<A> {
                 counts: this.inner.counts.clone(),
                 tally: Tally::default(),
                 slots: Slab::new(),
-                topics: Topics::new(config.tail_bytes),
+                fanouts: Fanouts::new(config.tail_bytes),
                 serving: VecDeque::new(),
                 outcomes: VecDeque::new(),
                 closing: VecDeque::new(),

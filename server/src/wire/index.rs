@@ -1,14 +1,14 @@
-//! Topics by their log.
+//! Fan-outs by their log.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use bowline_protocol::LogId;
 use hashbrown::HashTable;
 
+use super::fanout::Fanout;
 use super::slab::Slab;
-use super::topic::Topic;
 
-/// Finds a topic by its log. Each topic holds its log, so a place here takes five bytes; a map that held logs would take
+/// Finds a fan-out by its log. Each one holds its log, so a place here takes five bytes; a map that held logs would take
 /// 25, and every user has a log.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -17,26 +17,26 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn find(&self, log: LogId, topics: &Slab<Topic>) -> Option<u32> {
-        self.places.find(self.hasher.hash_one(log), |place| is_of(topics, *place, log)).copied()
+    pub(super) fn find(&self, log: LogId, fanouts: &Slab<Fanout>) -> Option<u32> {
+        self.places.find(self.hasher.hash_one(log), |place| is_of(fanouts, *place, log)).copied()
     }
 
-    /// Enters a topic that stands in the slab, and whose log is not here yet.
-    pub(super) fn insert(&mut self, log: LogId, place: u32, topics: &Slab<Topic>) {
+    /// Enters one that stands in the slab, and whose log is not here yet.
+    pub(super) fn insert(&mut self, log: LogId, place: u32, fanouts: &Slab<Fanout>) {
         let Self { places, hasher } = self;
         places.insert_unique(hasher.hash_one(log), place, |place| {
-            topics.at(*place).map_or(0, |topic| hasher.hash_one(topic.log))
+            fanouts.at(*place).map_or(0, |fanout| hasher.hash_one(fanout.log))
         });
     }
 
-    /// Takes a topic out that still stands in the slab.
-    pub(super) fn remove(&mut self, log: LogId, topics: &Slab<Topic>) {
-        if let Ok(entry) = self.places.find_entry(self.hasher.hash_one(log), |place| is_of(topics, *place, log)) {
+    /// Takes one out that still stands in the slab.
+    pub(super) fn remove(&mut self, log: LogId, fanouts: &Slab<Fanout>) {
+        if let Ok(entry) = self.places.find_entry(self.hasher.hash_one(log), |place| is_of(fanouts, *place, log)) {
             entry.remove();
         }
     }
 }
 
-fn is_of(topics: &Slab<Topic>, place: u32, log: LogId) -> bool {
-    topics.at(place).is_some_and(|topic| topic.log == log)
+fn is_of(fanouts: &Slab<Fanout>, place: u32, log: LogId) -> bool {
+    fanouts.at(place).is_some_and(|fanout| fanout.log == log)
 }

@@ -9,12 +9,12 @@ use bytes::BytesMut;
 
 use crate::tail::{Opcode, Spans, frame_header};
 
+use super::fanout::Fanouts;
 use super::inbox::Address;
 use super::named::Subscription;
 use super::registry::Registry;
 use super::slab::Key;
 use super::slot::{Flag, Socket};
-use super::topic::Topics;
 
 /// How a socket follows a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Follow {
 pub struct Io<'a> {
     pub(super) address: Address,
     pub(super) socket: &'a mut Socket,
-    pub(super) topics: &'a Topics,
+    pub(super) fanouts: &'a Fanouts,
     pub(super) registry: &'a Registry,
     pub(super) out: &'a mut Out,
     pub(super) orders: &'a mut VecDeque<(Key, Order)>,
@@ -125,8 +125,8 @@ impl Io<'_> {
 
     /// How far this socket has got in a log that it follows.
     pub fn cursor(&self, log: LogId) -> Option<Seq> {
-        let topic = self.topics.find(log)?;
-        self.socket.follows.iter().find(|follow| follow.topic == topic.index).map(|follow| follow.seq())
+        let fanout = self.fanouts.find(log)?;
+        self.socket.follows.iter().find(|follow| follow.fanout == fanout.index).map(|follow| follow.seq())
     }
 
     /// A command was begun, or answered. A socket with too many open ones is not read.

@@ -13,6 +13,7 @@ use super::application::Application;
 use super::close::Ending;
 use super::config::Config;
 use super::drain::Drain;
+use super::fanout::{Fanouts, Run};
 use super::fetch::Ask;
 use super::inbox::{Address, Adopted, Inbox, Mail, Notice};
 use super::io::{Io, Order, Out};
@@ -21,7 +22,6 @@ use super::registry::Registry;
 use super::slab::{Key, Slab};
 use super::slot::{Flag, Slot, Socket};
 use super::sweep::Sweep;
-use super::topic::{Run, Topics};
 
 /// Everything that a shard's thread owns.
 pub(super) struct Shard<A: Application> {
@@ -35,7 +35,7 @@ pub(super) struct Shard<A: Application> {
     pub counts: Counts,
     pub tally: Tally,
     pub slots: Slab<Slot<A::Slot>>,
-    pub topics: Topics,
+    pub fanouts: Fanouts,
     /// Sockets that have something to do without an edge.
     pub serving: VecDeque<Key>,
     /// Outcomes that wait for room for their frames.
@@ -102,7 +102,7 @@ impl<A: Application> Shard<A> {
         self.read_mail(mail);
         self.serve_sockets();
         self.hand_out_outcomes();
-        self.run_topics();
+        self.take_runs();
         self.ask_for_pages();
         self.keep_time();
         self.report();
@@ -110,7 +110,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn has_work(&self) -> bool {
-        !self.serving.is_empty() || !self.topics.runs.is_empty() || !self.outcomes.is_empty()
+        !self.serving.is_empty() || !self.fanouts.runs.is_empty() || !self.outcomes.is_empty()
     }
 
     fn ready(&mut self, event: &Event) {
@@ -143,14 +143,14 @@ impl<A: Application> Shard<A> {
             self.adopt(adopted);
         }
         for (log, entry) in mail.entries.drain(..) {
-            self.topics.push(log, entry);
+            self.fanouts.push(log, entry);
         }
         for (log, seq) in mail.heads.drain() {
-            self.topics.reached(log, seq);
+            self.fanouts.reached(log, seq);
         }
         for arrived in mail.pages.drain(..) {
             self.tally.pages += 1;
-            self.topics.arrived(arrived.log, arrived.page);
+            self.fanouts.arrived(arrived.log, arrived.page);
         }
         self.outcomes.extend(mail.done.drain(..));
         for (log, signal) in mail.signals.drain(..) {
@@ -178,13 +178,13 @@ impl<A: Application> Shard<A> {
         let key = self.slots.insert(Slot { app: None, socket });
         self.counts.sockets.inc();
         if codec == bowline_protocol::Codec::Json {
-            self.topics.budget.expect_json();
+            self.fanouts.budget.expect_json();
         }
         let Some(slot) = self.slots.get_mut(key) else { return };
         let mut io = Io {
             address: Address { shard: self.index, key },
             socket: &mut slot.socket,
-            topics: &self.topics,
+            fanouts: &self.fanouts,
             registry: &self.registry,
             out: &mut self.out,
             orders: &mut self.orders,
@@ -202,7 +202,7 @@ impl<A: Application> Shard<A> {
         let mut io = Io {
             address: Address { shard: self.index, key },
             socket: &mut slot.socket,
-            topics: &self.topics,
+            fanouts: &self.fanouts,
             registry: &self.registry,
             out: &mut self.out,
             orders: &mut self.orders,
@@ -249,13 +249,13 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    fn run_topics(&mut self) {
+    fn take_runs(&mut self) {
         let mut left = TURN_WRITES;
         while left > 0 {
-            let Some(run) = self.topics.runs.pop_front() else { return };
+            let Some(run) = self.fanouts.runs.pop_front() else { return };
             let allowed = left.min(RUN_WRITES);
             let used = match run {
-                Run::Entries(topic) => self.run_entries(topic, allowed),
+                Run::Entries(fanout) => self.run_entries(fanout, allowed),
                 Run::Signal(run) => self.run_signal(run, allowed),
             };
             left = left.saturating_sub(used.max(1));
@@ -263,10 +263,10 @@ impl<A: Application> Shard<A> {
     }
 
     fn ask_for_pages(&mut self) {
-        if self.topics.asks.is_empty() {
+        if self.fanouts.asks.is_empty() {
             return;
         }
-        let asks = self.topics.asks.drain(..).map(|(log, page)| Ask { log, page, shard: self.index });
+        let asks = self.fanouts.asks.drain(..).map(|(log, page)| Ask { log, page, shard: self.index });
         // The fetcher outlives the shards, unless the runtime is going down; then nothing is read any more.
         let _ = self.asks.send(asks.collect());
     }

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use crate::tail::Signal;
 
 use super::application::Application;
+use super::fanout::Run;
 use super::shard::Shard;
 use super::slab::Key;
 use super::slot::{Socket, Wrote};
-use super::topic::Run;
 
 /// A signal on its way through a log's followers.
 #[derive(Debug)]
 pub(super) struct SignalRun {
-    topic: Key,
+    fanout: Key,
     at: u32,
     signal: Arc<Signal>,
 }
@@ -26,10 +26,10 @@ const MAX_RUNS: usize = 1024;
 
 impl<A: Application> Shard<A> {
     pub(super) fn signal(&mut self, log: LogId, signal: Arc<Signal>) {
-        let Some(topic) = self.topics.find(log) else { return };
-        let Some(at) = self.topics.get(topic).map(|topic| topic.followers.as_slice().len() as u32) else { return };
-        if self.topics.runs.len() < MAX_RUNS {
-            self.topics.runs.push_back(Run::Signal(SignalRun { topic, at, signal }));
+        let Some(fanout) = self.fanouts.find(log) else { return };
+        let Some(at) = self.fanouts.get(fanout).map(|fanout| fanout.followers.as_slice().len() as u32) else { return };
+        if self.fanouts.runs.len() < MAX_RUNS {
+            self.fanouts.runs.push_back(Run::Signal(SignalRun { fanout, at, signal }));
         }
     }
 
@@ -37,13 +37,13 @@ impl<A: Application> Shard<A> {
     pub(super) fn run_signal(&mut self, mut run: SignalRun, allowed: usize) -> usize {
         let mut writes = 0;
         while writes < allowed {
-            let Some(topic) = self.topics.get(run.topic) else { return writes };
-            let followers = topic.followers.as_slice();
+            let Some(fanout) = self.fanouts.get(run.fanout) else { return writes };
+            let followers = fanout.followers.as_slice();
             run.at = run.at.min(followers.len() as u32);
             let Some(at) = run.at.checked_sub(1) else { return writes };
             run.at = at;
             let follower = followers[at as usize];
-            let head = topic.tail.head();
+            let head = fanout.tail.head();
             let Some(slot) = self.slots.at_mut(follower.slot) else { continue };
             let level = slot.socket.follows.get(follower.nth as usize).is_some_and(|f| f.is_level(head));
             if !level || !slot.socket.is_open() {
@@ -57,7 +57,7 @@ impl<A: Application> Shard<A> {
                 self.remove(key);
             }
         }
-        self.topics.runs.push_back(Run::Signal(run));
+        self.fanouts.runs.push_back(Run::Signal(run));
         writes
     }
 }

@@ -41,8 +41,8 @@ pub(super) struct Socket {
 #[derive(Debug)]
 pub(super) struct Followed {
     seq: Seq,
-    /// Index of the topic in its shard.
-    pub topic: u32,
+    /// Index of the log's fan-out in its shard.
+    pub fanout: u32,
     place: u32,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Backlog {
     pub taken: usize,
     /// Bytes that were read while the socket was not to be read.
     pub unread: Vec<u8>,
-    /// Cursors that replay, by topic.
+    /// Cursors that replay, by fan-out.
     replays: Vec<(u32, Cursor)>,
 }
 
@@ -169,7 +169,7 @@ impl Socket {
             return Some(Cursor::level(followed.seq));
         }
         let replays = &mut self.backlog.as_mut()?.replays;
-        let at = replays.iter().position(|(topic, _)| *topic == followed.topic)?;
+        let at = replays.iter().position(|(fanout, _)| *fanout == followed.fanout)?;
         Some(replays.swap_remove(at).1)
     }
 
@@ -179,8 +179,8 @@ impl Socket {
         followed.seq = cursor.seq();
         followed.mark(REPLAYS, cursor.replays());
         if cursor.replays() {
-            let topic = followed.topic;
-            self.backlog.get_or_insert_default().replays.push((topic, cursor));
+            let fanout = followed.fanout;
+            self.backlog.get_or_insert_default().replays.push((fanout, cursor));
         } else if replayed {
             self.drop_empty_backlog();
         }
@@ -249,8 +249,8 @@ const REPLAYS: u32 = 1 << 30;
 const MARKS: u32 = WATCH | REPLAYS;
 
 impl Followed {
-    pub(super) fn new(topic: u32, place: u32, watch: bool) -> Self {
-        Self { seq: 0, topic, place: place | if watch { WATCH } else { 0 } }
+    pub(super) fn new(fanout: u32, place: u32, watch: bool) -> Self {
+        Self { seq: 0, fanout, place: place | if watch { WATCH } else { 0 } }
     }
 
     pub(super) fn seq(&self) -> Seq {
@@ -262,7 +262,7 @@ impl Followed {
         !self.replays() && self.seq >= head
     }
 
-    /// Where this socket stands in the topic's list.
+    /// Where this socket stands in the log's list.
     pub(super) fn place(&self) -> u32 {
         self.place & !MARKS
     }

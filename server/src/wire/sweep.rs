@@ -72,9 +72,9 @@ impl<A: Application> Shard<A> {
             }
             // Once a heartbeat.
             if part == 0 && self.sweep.round.is_multiple_of(LOOKS_A_HEARTBEAT) {
-                self.topics.expire_pages();
+                self.fanouts.expire_pages();
             }
-            let bytes = i64::try_from(self.topics.budget.used()).unwrap_or(i64::MAX);
+            let bytes = i64::try_from(self.fanouts.budget.used()).unwrap_or(i64::MAX);
             self.counts.tail_bytes.set(bytes);
         }
     }

@@ -6,7 +6,7 @@ use bowline_protocol::command::{Create, Cursor};
 use bowline_protocol::limits::Limits;
 use bowline_protocol::{Code, LogId, Seq, SessionId, UserId};
 
-use crate::fixture::{World, code, cursor, group, identity, now_ms, soon};
+use crate::fixture::{World, code, cursor, group, identity, named, now_ms, soon};
 
 fn of(attachment: &Attachment, log: LogId) -> &AttachedLog {
     attachment.logs.iter().find(|attached| attached.log == log).unwrap_or_else(|| panic!("{log} is not attached"))
@@ -218,7 +218,7 @@ async fn a_session_that_was_ended_attaches_nothing() {
     }
     let attach = async |user: UserId, session, issued_at_ms| {
         let identity = bowline::accounts::Identity { session, issued_at_ms, ..identity(user) };
-        world.conversations.attach(&identity, None, Vec::new(), soon()).await.map(|_| ())
+        world.conversations.attach(&identity, None, named(&[]), soon()).await.map(|_| ())
     };
     let before = now_ms() - 60_000;
     let external = SessionId::new();

@@ -12,27 +12,43 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::fixture::{World, code, cursor, identity, soon};
+use crate::fixture::{World, code, cursor, identity, named, soon};
+
+/// How often a statement like this was called since the extension is there, and how many such statements there are.
+async fn calls(client: &Client, like: &str) -> (i64, i64) {
+    let sql = "SELECT coalesce(sum(calls), 0)::bigint, count(*)
+               FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+               WHERE d.datname = current_database() AND query LIKE $1";
+    let row = client.query_one(sql, &[&like]).await.unwrap();
+    (row.get(0), row.get(1))
+}
 
 #[tokio::test]
-async fn three_hundred_users_attach_in_two_statements() {
+async fn three_hundred_users_attach_in_two_statements_and_get_their_heads_in_two() {
     let world = World::start().await;
     let users = world.users::<300>().await;
-    let log = world.group(users[0], &users[1..]).await;
+    let log = world.group(users[0], &users[1..299]).await;
     let client = world.database.connect().await;
     client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
     let mut attaching = JoinSet::new();
     for user in users {
         let conversations = world.conversations.clone();
         attaching.spawn(async move {
-            conversations.attach(&identity(user), None, vec![cursor(log, 0)], soon()).await.unwrap().logs.len()
+            conversations.attach(&identity(user), None, named(&[cursor(log, 0)]), soon()).await.unwrap().logs.len()
         });
     }
-    assert!(attaching.join_all().await.into_iter().all(|logs| logs == 1));
-    let sql = "SELECT sum(calls)::bigint, count(*) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
-               WHERE d.datname = current_database() AND query LIKE 'WITH asked%epoch_heads%'";
-    let row = client.query_one(sql, &[]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 1), "calls of one statement");
+    assert_eq!(attaching.join_all().await.into_iter().sum::<usize>(), 299, "one is in no conversation");
+    let mut listing = JoinSet::new();
+    for user in users {
+        let conversations = world.conversations.clone();
+        listing.spawn(async move { (user, conversations.heads(user, HeadsPlace::first(1), soon()).await.unwrap()) });
+    }
+    for (user, page) in listing.join_all().await {
+        let listed: Vec<_> = page.items.iter().map(|head| LogId::from_wire(&head.log_id).unwrap()).collect();
+        assert_eq!(listed, if user == users[299] { vec![] } else { vec![log] });
+    }
+    assert_eq!(calls(&client, "WITH asked%epoch_heads%").await, (2, 1), "calls of one statement that attaches");
+    assert_eq!(calls(&client, "WITH asked%a.after_at%").await, (2, 1), "calls of one statement for heads");
 }
 
 #[tokio::test]
@@ -42,14 +58,8 @@ async fn positions_that_move_all_the_time_are_written_no_oftener() {
     let log = world.group(ada, &[]).await;
     let client = world.database.connect().await;
     client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
-    let calls = async || -> i64 {
-        let sql =
-            "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
-                   WHERE d.datname = current_database() AND query LIKE 'WITH asked%read_positions%greatest%'";
-        client.query_one(sql, &[]).await.unwrap().get(0)
-    };
     let began = std::time::Instant::now();
-    while calls().await < 3 {
+    while calls(&client, "WITH asked%read_positions%greatest%").await.0 < 3 {
         world.say(ada, log, "and again").await;
         assert!(began.elapsed() < Duration::from_secs(20));
     }
@@ -65,10 +75,10 @@ async fn a_request_waits_no_longer_than_its_deadline_and_others_do_not_fail_with
     held.batch_execute("BEGIN; LOCK TABLE membership").await.unwrap();
     let patient = tokio::spawn({
         let conversations = world.conversations.clone();
-        async move { conversations.attach(&identity(ada), None, Vec::new(), soon()).await }
+        async move { conversations.attach(&identity(ada), None, named(&[]), soon()).await }
     });
     let hasty = Deadline::after(Duration::from_millis(50));
-    let late = world.conversations.attach(&identity(ben), None, Vec::new(), hasty).await;
+    let late = world.conversations.attach(&identity(ben), None, named(&[]), hasty).await;
     assert_eq!(code(late), Code::DeadlineExceeded);
     held.batch_execute("COMMIT").await.unwrap();
     patient.await.unwrap().unwrap();
@@ -127,7 +137,8 @@ async fn check_plans(name: &str, world: World) {
     for other in others {
         let conversations = world.conversations.clone();
         attaching.spawn(async move {
-            conversations.attach(&identity(other), None, Vec::new(), soon()).await.unwrap().logs.len()
+            let heads = conversations.heads(other, HeadsPlace::first(0), soon()).await.unwrap().items.len();
+            heads.min(conversations.attach(&identity(other), None, named(&[]), soon()).await.unwrap().logs.len())
         });
     }
     assert!(attaching.join_all().await.into_iter().all(|logs| logs > 30), "{name}");

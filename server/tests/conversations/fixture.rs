@@ -2,8 +2,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bowline::accounts::Identity;
-use bowline::conversations::{Attachment, Conversations, Receipt};
+use bowline::conversations::{Attachment, Conversations, Named, Receipt};
 use bowline::deadline::Deadline;
+use bowline::limits::Budget;
 use bowline::log::{Action, Command, Log};
 use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
@@ -25,6 +26,13 @@ pub(crate) struct World {
 /// Longer than anything here takes, so that a test that hangs fails.
 pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
+}
+
+/// What a client names, with all the room that it wants.
+pub(crate) fn named(cursors: &[Cursor]) -> Arc<Named> {
+    let mut named = Named::none(&Budget::new(usize::MAX));
+    named.add(cursors).unwrap();
+    Arc::new(named)
 }
 
 impl World {
@@ -121,7 +129,7 @@ impl World {
         user_cursor: Option<Cursor>,
         named: Vec<Cursor>,
     ) -> Result<Attachment, Failure> {
-        self.conversations.attach(&identity(user), user_cursor, named, soon()).await
+        self.conversations.attach(&identity(user), user_cursor, self::named(&named), soon()).await
     }
 
     /// Where the user's log ends.

@@ -81,13 +81,38 @@ async fn all_at_once(clients: &mut [Client], command: impl Fn(usize) -> Value) {
     }
 }
 
-async fn storm(node: &Server, people: &[Person], conversations: &[Conversation]) -> u64 {
+/// A socket of each, before anything is said on it.
+async fn sockets(node: &Server, people: &[Person]) -> Vec<Client> {
     let mut clients = Vec::new();
     for person in people {
         let mut client = Client::open(node.address(), Codec::Proto).await;
         client.person = person.clone();
         clients.push(client);
     }
+    clients
+}
+
+/// All come for the first time, without a cursor; the statements of it.
+async fn first_time(node: &Server, people: &[Person], conversations: &[Conversation]) -> u64 {
+    let mut clients = sockets(node, people).await;
+    let before = statements(node).await;
+    all_at_once(&mut clients, |user| json!({ "connect": { "access_token": people[user].token() } })).await;
+    all_at_once(&mut clients, |_| json!({ "resume": {} })).await;
+    for (user, client) in clients.iter_mut().enumerate() {
+        let heads = client.push("heads").await;
+        let listed = heads["items"].as_array().into_iter().flatten();
+        let mut listed: Vec<_> = listed.map(|head| head["log_id"].as_str().unwrap().to_owned()).collect();
+        let mut expected: Vec<_> = of(user).map(|n| conversations[n].log.clone()).collect();
+        listed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(listed, expected, "the conversations of {user}");
+    }
+    statements(node).await - before
+}
+
+/// All come back; the statements of it.
+async fn storm(node: &Server, people: &[Person], conversations: &[Conversation]) -> u64 {
+    let mut clients = sockets(node, people).await;
     let before = statements(node).await;
     let joined = FOLLOWED as u64;
     all_at_once(&mut clients, |user| {
@@ -126,6 +151,12 @@ async fn a_storm_of_resumes_costs_a_read_a_conversation_and_three_statements_for
     let conversations = past(&mut ada, &people).await;
     let of_users = 3 * USERS.div_ceil(BATCH) as u64;
 
+    let without_cursors = first_time(&node, &people, &conversations).await;
+    assert!(
+        without_cursors <= of_users + USERS.div_ceil(BATCH) as u64,
+        "{without_cursors} statements with one of heads"
+    );
+
     // Ada is there, so what they missed is in memory.
     let with_tails = storm(&node, &people, &conversations).await;
     assert!(with_tails <= of_users, "{with_tails} statements, nothing of which was to be read");
@@ -134,7 +165,7 @@ async fn a_storm_of_resumes_costs_a_read_a_conversation_and_three_statements_for
     drop(ada);
     until("nobody is connected", async || get(node.url("/metrics")).await.1.contains("\nbowline_sockets 0\n")).await;
     let from_pages = storm(&node, &people, &conversations).await;
-    println!("statements: {with_tails} out of tails, {from_pages} out of pages");
+    println!("statements: {without_cursors} without cursors, {with_tails} out of tails, {from_pages} out of pages");
     assert!(from_pages <= CONVERSATIONS as u64 + of_users, "{from_pages} statements");
     assert!(from_pages > CONVERSATIONS as u64, "what was in no page can't have come from memory: {from_pages}");
 }

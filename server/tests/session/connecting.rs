@@ -1,10 +1,11 @@
 //! Before a connection is let in.
 
-use bowline::session::{Action, Ask, Credential, Outcome, Session};
+use bowline::limits::Budget;
+use bowline::session::{Action, Ask, Credential, Outcome, Rules, Session};
 use bowline_protocol::wire::{self, ClientFrame, client_frame::Kind, server_frame::Kind as Push};
-use bowline_protocol::{Close, Code, Failure};
+use bowline_protocol::{Close, Code, Failure, LogId};
 
-use crate::peer::{Peer, START_MS, ask, away, connect, error, frame, identity, resume};
+use crate::peer::{Peer, START_MS, ask, away, connect, cursor, error, frame, identity, resume};
 
 fn ping() -> Kind {
     Kind::Ping(wire::Ping {})
@@ -81,6 +82,32 @@ fn only_so_many_wait() {
         assert_eq!(peer.acts(ping()), []);
     }
     assert_eq!(error(&peer.acts(ping())), Code::OutOfOrder);
+}
+
+#[test]
+fn what_waits_is_bounded_for_all_who_connect() {
+    let rules = Rules { resuming: Budget::new(3_000), ..Rules::default() };
+    let connecting = || {
+        let mut peer = Peer::new();
+        peer.rules = rules.clone();
+        let (id, _) = peer.send(connect(None));
+        (peer, id)
+    };
+    let cursors = |n| resume((0..n).map(|_| cursor(LogId::new(), 1)).collect(), true);
+    let (mut one, id) = connecting();
+    // Each takes 24 bytes, as on the wire.
+    assert_eq!(one.acts(cursors(100)), []);
+    let (mut other, _) = connecting();
+    let mut refused = other.acts(cursors(100));
+    assert_eq!(refused.pop(), Some(Action::Close(Close::Overloaded)));
+    assert_eq!(error(&refused), Code::Overloaded);
+
+    let result = Ok(one.welcome());
+    let mut actions = one.outcome(Outcome::Connected { id, result });
+    assert_eq!(actions.pop(), Some(Action::Close(Close::Overloaded)), "decoded, they are too many: {actions:?}");
+    drop(one);
+    let (mut third, _) = connecting();
+    assert_eq!(third.acts(cursors(100)), [], "there is room again");
 }
 
 #[test]

@@ -44,7 +44,12 @@ impl Peer {
 
     /// One that `connect` has let in.
     pub(crate) fn connected(user_cursor: Option<wire::Cursor>) -> Self {
-        let mut peer = Self::new();
+        Self::connected_under(Rules::default(), user_cursor)
+    }
+
+    /// The same, on a server with these rules.
+    pub(crate) fn connected_under(rules: Rules, user_cursor: Option<wire::Cursor>) -> Self {
+        let mut peer = Self { rules, ..Self::new() };
         let (id, _) = peer.send(connect(user_cursor));
         let result = Ok(peer.welcome());
         peer.outcome(Outcome::Connected { id, result });

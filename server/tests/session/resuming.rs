@@ -1,13 +1,14 @@
 //! From the first `resume` to the last `caught_up`.
 
 use bowline::conversations::{AttachedLog, Attachment, HeadsPage, HeadsPlace};
-use bowline::session::{Action, Ask, Outcome};
+use bowline::session::{Action, Ask, Outcome, Rules};
 use bowline::tail::{Span, Spans};
+use bowline_protocol::command::Cursor;
 use bowline_protocol::limits::Limits;
 use bowline_protocol::wire::{self, server_frame::Kind as Push};
 use bowline_protocol::{Close, Code, Failure, LogId, Seq};
 
-use crate::peer::{Peer, ask, attached, attachment, away, cursor, error, frame, resume};
+use crate::peer::{Peer, START_MS, ask, attached, attachment, away, cursor, error, frame, resume};
 
 /// The pushes and the cursors that are set, in order.
 #[derive(Debug, PartialEq)]
@@ -69,13 +70,54 @@ fn no_command_is_carried_out_before_the_last_resume() {
 fn too_many_cursors_are_refused_and_those_before_are_kept() {
     let mut peer = Peer::connected(None);
     peer.rules.limits = Limits { conversations: 2, ..Limits::default() };
-    let some = |n| (0..n).map(|_| cursor(LogId::new(), 1)).collect();
     peer.send(resume(some(2), true));
     let refused = peer.acts(resume(some(1), false));
     let Some(Push::Error(error)) = &frame(&refused).kind else { panic!("{refused:?}") };
     assert_eq!((error.code, error.limit), (Code::TooLarge as u32, Some(2)));
     let actions = peer.acts(resume(some(0), false));
     assert!(matches!(ask(&actions), Ask::Attach { named, .. } if named.len() == 2));
+}
+
+fn some(cursors: usize) -> Vec<wire::Cursor> {
+    (0..cursors).map(|_| cursor(LogId::new(), 1)).collect()
+}
+
+/// Names as many as one may before the last `resume`; whether all were taken.
+fn hoards(peer: &mut Peer) -> bool {
+    (0..39).all(|_| matches!(frame(&peer.acts(resume(some(256), true))).kind, Some(Push::Resumed(_))))
+}
+
+#[test]
+fn twenty_thousand_who_name_all_they_may_hold_sixteen_mebibytes_and_keep_nobody_out() {
+    let rules = Rules::default();
+    let mut hoarders: Vec<Peer> = (0..100).map(|_| Peer::connected_under(rules.clone(), None)).collect();
+    let held = hoarders.iter_mut().position(|peer| !hoards(peer)).unwrap();
+    assert_eq!(held, (8 << 20) / (39 * 256 * size_of::<Cursor>()), "they have half of it");
+
+    let refused = hoarders[held + 1].acts(resume(some(256), true));
+    assert_eq!(refused.len(), 1, "little is taken: {refused:?}");
+    let mut refused = hoarders[held + 1].acts(resume(some(1), false));
+    assert_eq!(refused.pop(), Some(Action::Close(Close::Overloaded)), "without what it named it may not go on");
+    let Some(Push::Error(error)) = &frame(&refused).kind else { panic!("{refused:?}") };
+    assert_eq!((error.code, error.retry_after_ms), (Code::Overloaded as u32, Some(1_000)));
+
+    let back: Vec<_> =
+        (0..1_000).map(|_| Peer::connected_under(rules.clone(), None).acts(resume(some(50), false))).collect();
+    assert!(back.iter().all(|actions| matches!(ask(actions), Ask::Attach { named, .. } if named.len() == 50)));
+
+    assert_eq!(hoarders[0].sweep(START_MS + 10_000), []);
+    assert_eq!(hoarders[0].sweep(START_MS + 10_001), [Action::Close(Close::ConnectTimeout)], "not for long");
+    hoarders.clear();
+    assert!(hoards(&mut Peer::connected_under(rules, None)), "what they held is free again");
+}
+
+#[test]
+fn one_who_names_nothing_may_take_his_time() {
+    let mut peer = Peer::connected(None);
+    peer.send(resume(vec![], true));
+    assert_eq!(peer.sweep(START_MS + 60_000), []);
+    peer.send(resume(some(1), false));
+    assert_eq!(peer.sweep(START_MS + 120_000), [], "it waits for the server");
 }
 
 #[test]

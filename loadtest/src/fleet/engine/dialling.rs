@@ -30,8 +30,6 @@ const DIALS: usize = 64;
 const ATTEMPTS: u16 = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A connect that has not succeeded by then is given up, and tried again.
-const HANDSHAKE: Duration = Duration::from_secs(20);
 
 impl Engine {
     pub(super) fn cut(&mut self) {
@@ -63,15 +61,12 @@ impl Engine {
         } else {
             dialling.under_way -= 1;
         }
+        if !was_present {
+            shared.failures.count(&end.why, 1);
+        }
         if socket.attempts >= ATTEMPTS {
             shared.complain(|| format!("no connection after {ATTEMPTS} attempts: {}", end.why));
             return;
-        }
-        if !was_present {
-            shared.counts.retries += 1;
-            if end.retry_after.is_none() {
-                shared.complain(|| format!("an attempt to connect: {}", end.why));
-            }
         }
         let now = clock::now_ns();
         if socket.session.wanted_ns == 0 {
@@ -112,13 +107,14 @@ impl Engine {
 
     /// Gives up connects that take too long, so that those who wait get their turn.
     pub(super) fn give_up(&mut self, now: u64) {
+        let patience = self.shared.plan.connect_timeout;
         let late = |socket: &Socket| {
             let under_way = !socket.link.is_away() && !socket.session.present;
-            under_way && now.saturating_sub(socket.dialled_ns) > clock::ns(HANDSHAKE)
+            under_way && now.saturating_sub(socket.dialled_ns) > clock::ns(patience)
         };
         let late: Vec<usize> = (0..self.sockets.len()).filter(|at| late(&self.sockets[*at])).collect();
         for at in late {
-            self.over(at, anyhow::anyhow!("no session within {HANDSHAKE:?}").into());
+            self.over(at, anyhow::anyhow!("no session within {patience:?}").into());
         }
     }
 }

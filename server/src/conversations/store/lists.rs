@@ -1,42 +1,52 @@
+use std::pin::pin;
 use std::time::SystemTime;
 
 use bowline_protocol::wire::{self, ConversationKind};
 use bowline_protocol::{LogId, UserId};
+use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::{int, message, time, time_ms, whole};
+use crate::conversations::lists::AskedHeads;
 use crate::deadline::Deadline;
 use crate::storage::{Connection, Fault};
 
 /// Of `entries e`, as `message` reads them; all NULL where there is no message to show. Activity is compared by the
-/// millisecond, as clients know it. A last message that is older than the stay is not shown, unless history is.
+/// millisecond, as clients know it. A last message that is older than the stay is not shown, unless history is. One row
+/// more than the page has tells that there is a next one.
 const HEADS: &str = "
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[])
+             WITH ORDINALITY AS a (user_id, after_at, after_log, page, ord)
+)
 SELECT e.seq, e.message_no, e.version, e.created_at, e.sender_id, e.sender_kind, e.body, e.attrs, e.client_id,
        p.conversation_id, p.last_at_ms, p.last_seq, p.first_seq, p.last_message_no, p.role, p.muted,
        c.kind, c.title, c.direct_key, coalesce(r.seq, 0) AS read_seq,
        coalesce(r.message_no, (
            SELECT j.message_no - (j.kind = 16)::int FROM entries j
-           WHERE j.log_id = p.conversation_id AND j.seq >= p.joined_seq ORDER BY j.seq LIMIT 1), p.last_message_no) AS read_no
-FROM (
+           WHERE j.log_id = p.conversation_id AND j.seq >= p.joined_seq ORDER BY j.seq LIMIT 1), p.last_message_no) AS read_no,
+       a.ord
+FROM asked a
+CROSS JOIN LATERAL (
     SELECT m.conversation_id, m.joined_seq, m.role, m.muted, h.*, date_trunc('milliseconds', h.last_at) AS last_at_ms
     FROM membership m
     CROSS JOIN LATERAL (SELECT * FROM heads h WHERE h.log_id = m.conversation_id LIMIT 1) h
-    WHERE m.user_id = $1 AND m.left_seq IS NULL
-      AND ($2::timestamptz IS NULL OR (date_trunc('milliseconds', h.last_at), m.conversation_id) < ($2, $3))
+    WHERE m.user_id = a.user_id AND m.left_seq IS NULL
+      AND (a.after_at IS NULL OR (date_trunc('milliseconds', h.last_at), m.conversation_id) < (a.after_at, a.after_log))
     ORDER BY last_at_ms DESC, m.conversation_id DESC
-    LIMIT $4) p
+    LIMIT a.page + 1) p
 CROSS JOIN LATERAL (SELECT * FROM conversations c WHERE c.id = p.conversation_id LIMIT 1) c
 LEFT JOIN LATERAL (
-    SELECT * FROM read_positions r WHERE r.user_id = $1 AND r.conversation_id = p.conversation_id LIMIT 1) r ON true
+    SELECT * FROM read_positions r WHERE r.user_id = a.user_id AND r.conversation_id = p.conversation_id LIMIT 1) r ON true
 LEFT JOIN LATERAL (
     SELECT * FROM entries e
     WHERE e.log_id = p.conversation_id AND e.seq = p.last_message_seq AND (c.history_visible OR EXISTS (
-        SELECT FROM membership m WHERE m.conversation_id = p.conversation_id AND m.user_id = $1
+        SELECT FROM membership m WHERE m.conversation_id = p.conversation_id AND m.user_id = a.user_id
            AND e.seq >= m.joined_seq AND (m.left_seq IS NULL OR e.seq <= m.left_seq)))
     LIMIT 1) e ON true
-ORDER BY p.last_at_ms DESC, p.conversation_id DESC";
+ORDER BY a.ord, p.last_at_ms DESC, p.conversation_id DESC";
 
 /// A row for a list, and where the next page goes on behind it.
 pub(in crate::conversations) struct HeadRow {
@@ -44,21 +54,36 @@ pub(in crate::conversations) struct HeadRow {
     pub(in crate::conversations) place: (i64, LogId),
 }
 
-/// The user's conversations behind a place, newest activity first, at most `limit`.
+/// The conversations of each who asks, behind his place, newest activity first; those of one after those of the one asked
+/// for before. Gives the rows as they come: `of` says which of `asked` they are for.
 pub(in crate::conversations) async fn heads(
     connection: &Connection,
-    user: UserId,
-    after: Option<(i64, LogId)>,
-    limit: u64,
+    asked: &[AskedHeads],
     deadline: Deadline,
-) -> Result<Vec<HeadRow>, Fault> {
-    let after_at: Option<SystemTime> = after.map(|(at_ms, _)| time(at_ms));
-    let after_log: Option<Uuid> = after.map(|(_, log)| log.0);
-    let limit = int(limit);
-    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-        [(&user.0, Type::UUID), (&after_at, Type::TIMESTAMPTZ), (&after_log, Type::UUID), (&limit, Type::INT8)];
-    let rows = connection.query(HEADS, &parameters, deadline).await?;
-    rows.iter().map(|row| Ok(head(row, user)?)).collect()
+    each: &mut (dyn FnMut(usize, HeadRow) + Send),
+) -> Result<(), Fault> {
+    let users: Vec<Uuid> = asked.iter().map(|a| a.user.0).collect();
+    let after_at: Vec<Option<SystemTime>> = asked.iter().map(|a| a.after.map(|(at_ms, _)| time(at_ms))).collect();
+    let after_log: Vec<Option<Uuid>> = asked.iter().map(|a| a.after.map(|(_, log)| log.0)).collect();
+    let pages: Vec<i64> = asked.iter().map(|a| int(a.limit)).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&users, Type::UUID_ARRAY),
+        (&after_at, Type::TIMESTAMPTZ_ARRAY),
+        (&after_log, Type::UUID_ARRAY),
+        (&pages, Type::INT8_ARRAY),
+    ];
+    let rows = async {
+        let mut rows = pin!(connection.query_typed_raw(HEADS, parameters).await?);
+        while let Some(row) = rows.try_next().await? {
+            let ord: i64 = row.try_get("ord")?;
+            let of = usize::try_from(ord - 1).unwrap_or(usize::MAX);
+            if let Some(asked) = asked.get(of) {
+                each(of, head(&row, asked.user)?);
+            }
+        }
+        Ok(())
+    };
+    connection.within(deadline, rows).await
 }
 
 fn head(row: &Row, user: UserId) -> Result<HeadRow, tokio_postgres::Error> {
