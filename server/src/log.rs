@@ -18,7 +18,6 @@ mod queue;
 mod store;
 mod writer;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,14 +49,12 @@ pub const READ_ENTRIES: u64 = 1_024;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Each has a queue, one connection while it has work, and one statement under way; a log belongs to one of them.
+    /// Each has one connection and one statement under way. A second one starts only while a whole batch waits, or when the
+    /// first takes long.
     pub writers: usize,
     pub batch_commands: usize,
     pub batch_bytes: usize,
-    /// How long a batch waits for company where the one before it had some; alone, a command waits for nobody.
-    #[serde(rename = "gather_time_ms", with = "millis")]
-    pub gather_time: Duration,
-    /// Commands that wait for one writer, and their bytes.
+    /// Commands that wait, and their bytes.
     pub queue_commands: usize,
     pub queue_bytes: usize,
     /// How long a command may be expected to wait for its turn.
@@ -74,9 +71,8 @@ impl Default for Config {
             writers: 4,
             batch_commands: 256,
             batch_bytes: 1024 * 1024,
-            gather_time: Duration::from_millis(1),
-            queue_commands: 8_192,
-            queue_bytes: 8 * 1024 * 1024,
+            queue_commands: 16_384,
+            queue_bytes: 16 * 1024 * 1024,
             queue_time: Duration::from_secs(1),
             change_interval: Duration::from_secs(1),
         }
@@ -90,7 +86,6 @@ impl Config {
             ("writers", self.writers as u64, 1..=64),
             ("batch_commands", self.batch_commands as u64, 1..=10_000),
             ("batch_bytes", self.batch_bytes as u64, 1_024..=64 << 20),
-            ("gather_time_ms", time(self.gather_time), 0..=100),
             ("queue_commands", self.queue_commands as u64, 1..=1_000_000),
             ("queue_bytes", self.queue_bytes as u64, 1_024..=1 << 30),
             ("queue_time_ms", time(self.queue_time), 1..=60_000),
@@ -125,7 +120,7 @@ pub struct Committed {
 }
 
 struct Inner {
-    queues: Vec<Arc<Queue>>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
     writers: TaskTracker,
     config: Config,
@@ -161,19 +156,19 @@ impl Log {
             metrics: LogMetrics::new(metrics),
         });
         let writers = TaskTracker::new();
-        let queues: Vec<_> = (0..config.writers.max(1)).map(|_| Arc::new(Queue::new(config.clone()))).collect();
-        for queue in &queues {
+        let queue = Arc::new(Queue::new(config.clone()));
+        for _ in 0..config.writers {
             writers.spawn(Writer::new(queue.clone(), shared.clone()).run());
         }
         writers.close();
-        Self { inner: Arc::new(Inner { queues, shared, writers, config }) }
+        Self { inner: Arc::new(Inner { queue, shared, writers, config }) }
     }
 
     /// Stores a command, after all that were given for the same log before. Never waits. `done` is called exactly once:
     /// at once if the command is refused for lack of room, else by a writer, at the latest when the deadline has passed.
     pub fn append(&self, command: Command, deadline: Deadline, done: Done) {
         match command.check() {
-            Ok(()) => self.inner.queue(command.log).push(command, deadline, done),
+            Ok(()) => self.inner.queue.push(command, deadline, done),
             Err(failure) => done(Err(failure)),
         }
     }
@@ -234,7 +229,7 @@ impl Log {
     /// Takes no more commands (`unavailable`) and waits until those that wait have their outcome, no longer than the
     /// deadline. Whether all have.
     pub async fn close(&self, deadline: Deadline) -> bool {
-        self.inner.close();
+        self.inner.queue.close();
         tokio::time::timeout(deadline.left(), self.inner.writers.wait()).await.is_ok()
     }
 
@@ -272,24 +267,9 @@ fn failed_read(fault: &Fault) -> Failure {
     fault.read()
 }
 
-impl Inner {
-    /// The same one for a log on every call, so that its order is kept.
-    fn queue(&self, log: LogId) -> &Queue {
-        let mut hasher = DefaultHasher::new();
-        log.hash(&mut hasher);
-        &self.queues[hasher.finish() as usize % self.queues.len()]
-    }
-
-    fn close(&self) {
-        for queue in &self.queues {
-            queue.close();
-        }
-    }
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.close();
+        self.queue.close();
     }
 }
 

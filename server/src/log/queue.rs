@@ -13,9 +13,8 @@ use crate::deadline::Deadline;
 /// A batch is composed from this many times its size at the most, so that a log whose commands must wait for each other
 /// does not cost a walk through the whole queue.
 const LOOK_AHEAD: usize = 4;
-
-/// A batch of so many waits for no more: what one of them costs falls little from there on.
-const ENOUGH: usize = 8;
+/// A batch that takes longer is not waited for by the other logs.
+pub(super) const SLOW: Duration = Duration::from_millis(20);
 
 /// Who waits for a command's outcome.
 pub(super) struct Caller {
@@ -23,8 +22,12 @@ pub(super) struct Caller {
     pub done: Done,
 }
 
-/// What one writer has to store, in the order in which it came. Bounded in number, in bytes and in time: a command that
+/// What the writers have to store, in the order in which it came. Bounded in number, in bytes and in time: a command that
 /// would wait too long is refused when it comes, not when it is late.
+///
+/// One writer takes all that waits; another one starts only while a whole batch waits besides, or when those under way are
+/// slow: many small batches at once cost more, here and in the database, than one after the other. A log is in one
+/// batch at a time, so that its order is kept.
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     came: Notify,
@@ -34,13 +37,16 @@ pub(super) struct Queue {
 struct Waiting {
     commands: VecDeque<Waits>,
     bytes: usize,
-    /// When the batch under way was taken.
-    taken_at: Option<Instant>,
-    /// Commands of the last batch.
-    last_batch: usize,
+    under_way: Vec<UnderWay>,
     /// How long a batch takes, smoothed.
     batch_time: Duration,
     closed: bool,
+}
+
+struct UnderWay {
+    number: u64,
+    taken_at: Instant,
+    logs: HashSet<LogId>,
 }
 
 struct Waits {
@@ -51,6 +57,8 @@ struct Waits {
 
 /// Commands that may be stored by one call, and who waits for each.
 pub(super) struct Batch {
+    /// Names it among those under way.
+    number: u64,
     pub inputs: Vec<Input>,
     /// `None` once it has its answer.
     pub callers: Vec<Option<Caller>>,
@@ -58,56 +66,62 @@ pub(super) struct Batch {
 
 impl Queue {
     pub(super) fn new(config: Config) -> Self {
-        let waiting =
-            Waiting { commands: VecDeque::new(), bytes: 0, taken_at: None, last_batch: 0, batch_time: Duration::ZERO, closed: false };
-        Self { waiting: Mutex::new(waiting), came: Notify::new(), config }
+        Self { waiting: Mutex::default(), came: Notify::new(), config }
     }
 
     /// Puts a command at the end, or says at once why not: then nothing is stored.
     pub(super) fn push(&self, command: Command, deadline: Deadline, done: Done) {
         let weight = command.weight();
         let mut waiting = self.lock();
-        if let Err(failure) = waiting.admit(weight, deadline, &self.config) {
+        let now = Instant::now();
+        if let Err(failure) = waiting.admit(command.log, weight, deadline, &self.config, now) {
             drop(waiting);
             return done(Err(failure));
         }
         let crc = command.payload_crc();
         waiting.bytes += weight;
         waiting.commands.push_back(Waits { input: Input { command, crc }, weight, caller: Caller { deadline, done } });
+        let starts = waiting.another_may_start(&self.config, now);
         drop(waiting);
-        self.came.notify_one();
-    }
-
-    /// The next batch, once there is one; `None` when the queue is closed and empty. Where commands come in company, it
-    /// waits for more of them.
-    pub(super) async fn take(&self) -> Option<Batch> {
-        let mut gathered = false;
-        loop {
-            let gathers = {
-                let mut waiting = self.lock();
-                let gathers = !gathered && waiting.gains_by_waiting(&self.config);
-                if !waiting.commands.is_empty() && !gathers {
-                    return Some(waiting.compose(&self.config));
-                }
-                if waiting.closed && waiting.commands.is_empty() {
-                    return None;
-                }
-                gathers
-            };
-            if gathers {
-                tokio::time::sleep(self.config.gather_time).await;
-                gathered = true;
-            } else {
-                self.came.notified().await;
-            }
+        if starts {
+            self.came.notify_one();
         }
     }
 
-    /// The batch that was taken last has its outcome.
-    pub(super) fn finished(&self) {
+    /// The next batch, once there is one; `None` when the queue is closed and empty.
+    pub(super) async fn take(&self) -> Option<Batch> {
+        loop {
+            let (batch, ended) = {
+                let mut waiting = self.lock();
+                (waiting.next(&self.config, Instant::now()), waiting.closed && waiting.commands.is_empty())
+            };
+            if ended {
+                // So that all of them end.
+                self.came.notify_one();
+            }
+            if batch.is_some() {
+                self.let_another_start();
+            }
+            if batch.is_some() || ended {
+                return batch;
+            }
+            self.came.notified().await;
+        }
+    }
+
+    /// The batch of this number has its outcome.
+    pub(super) fn finished(&self, number: u64) {
         let mut waiting = self.lock();
-        if let Some(taken_at) = waiting.taken_at.take() {
+        if let Some(at) = waiting.under_way.iter().position(|batch| batch.number == number) {
+            let taken_at = waiting.under_way.swap_remove(at).taken_at;
             waiting.batch_time = (waiting.batch_time * 7 + taken_at.elapsed()) / 8;
+        }
+    }
+
+    /// Wakes a writer if one more is of use.
+    pub(super) fn let_another_start(&self) {
+        if self.lock().another_may_start(&self.config, Instant::now()) {
+            self.came.notify_one();
         }
     }
 
@@ -141,14 +155,21 @@ impl Queue {
 }
 
 impl Waiting {
-    fn admit(&self, weight: usize, deadline: Deadline, config: &Config) -> Result<(), Failure> {
+    fn admit(
+        &self,
+        log: LogId,
+        weight: usize,
+        deadline: Deadline,
+        config: &Config,
+        now: Instant,
+    ) -> Result<(), Failure> {
         if self.closed {
             return Err(Failure::retry_after(Code::Unavailable, 1_000));
         }
         if deadline.passed() {
             return Err(Code::DeadlineExceeded.into());
         }
-        let wait = self.time(config.batch_commands);
+        let wait = self.time(config, now).max(self.stuck_for(log, now));
         let full = self.commands.len() >= config.queue_commands || self.bytes + weight > config.queue_bytes;
         if full || wait > config.queue_time || wait > deadline.left() {
             return Err(Failure::retry_after(Code::Overloaded, (wait.as_millis() as u64).clamp(50, 5_000)));
@@ -156,27 +177,48 @@ impl Waiting {
         Ok(())
     }
 
-    /// How long one that comes at the end waits until it is taken. A batch that takes longer than usual counts for what it has
-    /// taken: so a database that hangs fills no queue.
-    fn time(&self, batch_commands: usize) -> Duration {
-        let under_way = self.taken_at.map_or(Duration::ZERO, |at| at.elapsed());
-        let a_batch = self.batch_time.max(under_way);
-        let before = self.commands.len() / batch_commands + usize::from(self.taken_at.is_some());
+    /// How long one that comes at the end waits until it is taken. Once all writers are busy, batches that take longer than
+    /// usual count for what they have taken: so a database that hangs fills no queue.
+    fn time(&self, config: &Config, now: Instant) -> Duration {
+        let all_busy = self.under_way.len() >= config.writers;
+        let youngest = self.under_way.iter().map(|batch| now - batch.taken_at).min().filter(|_| all_busy);
+        let a_batch = self.batch_time.max(youngest.unwrap_or_default());
+        let before = self.commands.len() / (config.batch_commands * config.writers) + usize::from(all_busy);
         a_batch * u32::try_from(before).unwrap_or(u32::MAX)
     }
 
-    /// Commands come in company, and there is room for more of them.
-    fn gains_by_waiting(&self, config: &Config) -> bool {
-        let here = self.commands.len();
-        let company = here > 1 || here == 1 && self.last_batch > 1;
-        company && here < ENOUGH.min(config.batch_commands) && !self.closed && !config.gather_time.is_zero()
+    /// How long its log's batch has taken so far: commands of one log can't go past each other.
+    fn stuck_for(&self, log: LogId, now: Instant) -> Duration {
+        let its_own = self.under_way.iter().find(|batch| batch.logs.contains(&log));
+        its_own.map(|batch| now - batch.taken_at).unwrap_or_default()
+    }
+
+    /// Nobody stores, or a whole batch waits besides, or those under way are slow.
+    fn another_may_start(&self, config: &Config, now: Instant) -> bool {
+        let slow = self.under_way.iter().all(|batch| now - batch.taken_at >= SLOW);
+        let of_use = slow || self.commands.len() >= config.batch_commands;
+        !self.commands.is_empty() && of_use && self.under_way.len() < config.writers
+    }
+
+    fn next(&mut self, config: &Config, now: Instant) -> Option<Batch> {
+        if !self.another_may_start(config, now) {
+            return None;
+        }
+        let batch = self.compose(config);
+        if batch.inputs.is_empty() {
+            return None;
+        }
+        let logs = batch.inputs.iter().map(|input| input.command.log).collect();
+        self.under_way.push(UnderWay { number: batch.number, taken_at: now, logs });
+        Some(batch)
     }
 
     /// Takes what may be stored together, in order. Rights are checked against what is stored, not against the batch, so
     /// a log gets at most one command on the same message, and one on its members or itself only as its last; once one of
-    /// a log has to wait, so do all after it.
+    /// a log has to wait, so do all after it. Logs of batches under way wait too.
     fn compose(&mut self, config: &Config) -> Batch {
-        let mut batch = Batch { inputs: Vec::new(), callers: Vec::new() };
+        let number = self.under_way.iter().map(|batch| batch.number + 1).max().unwrap_or_default();
+        let mut batch = Batch { number, inputs: Vec::new(), callers: Vec::new() };
         let mut ended: HashSet<LogId> = HashSet::new();
         let mut targets: HashMap<LogId, Vec<Seq>> = HashMap::new();
         let mut passed_over = VecDeque::new();
@@ -190,7 +232,8 @@ impl Waiting {
             let repeats_target = action
                 .target_seq()
                 .is_some_and(|target| targets.get(&log).is_some_and(|targets| targets.contains(&target)));
-            if repeats_target || ended.contains(&log) {
+            let stored_now = self.under_way.iter().any(|batch| batch.logs.contains(&log));
+            if repeats_target || stored_now || ended.contains(&log) {
                 ended.insert(log);
                 passed_over.push_back(next);
                 continue;
@@ -208,16 +251,30 @@ impl Waiting {
         }
         passed_over.append(&mut self.commands);
         self.commands = passed_over;
-        self.taken_at = Some(Instant::now());
-        self.last_batch = batch.inputs.len();
         batch
     }
 }
 
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            commands: VecDeque::new(),
+            bytes: 0,
+            under_way: Vec::new(),
+            batch_time: Duration::ZERO,
+            closed: false,
+        }
+    }
+}
+
 impl Batch {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn split(&mut self) -> Batch {
         let half = self.inputs.len() / 2;
-        Batch { inputs: self.inputs.split_off(half), callers: self.callers.split_off(half) }
+        Batch { number: self.number, inputs: self.inputs.split_off(half), callers: self.callers.split_off(half) }
     }
 
     /// Gives everyone who still waits the same answer.
@@ -249,5 +306,98 @@ impl Batch {
 
     pub(super) fn latest(&self) -> Option<Deadline> {
         self.callers.iter().flatten().map(|caller| caller.deadline).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_protocol::wire::{Message, SenderKind};
+    use bowline_protocol::{ClientId, UserId};
+
+    use super::super::command::Action;
+    use super::*;
+
+    struct Bench {
+        waiting: Waiting,
+        config: Config,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let config = Config { batch_commands: 10, writers: 2, ..Config::default() };
+            Self { waiting: Waiting::default(), config, now: Instant::now() }
+        }
+
+        fn push(&mut self, log: LogId, n: usize) {
+            for _ in 0..n {
+                let command = Command {
+                    log,
+                    sender: UserId::new(),
+                    sender_kind: SenderKind::User,
+                    client_id: ClientId::new(),
+                    action: Action::Message(Message::default()),
+                };
+                let caller = Caller { deadline: Deadline::after(Duration::from_secs(60)), done: Box::new(|_| {}) };
+                self.waiting.commands.push_back(Waits { input: Input { command, crc: 0 }, weight: 0, caller });
+            }
+        }
+
+        /// As many commands as the next writer takes; `None` if it waits.
+        fn take(&mut self) -> Option<usize> {
+            self.waiting.next(&self.config, self.now).map(|batch| batch.inputs.len())
+        }
+    }
+
+    #[test]
+    fn a_second_writer_starts_for_a_whole_batch_or_when_the_first_is_slow() {
+        let (mut bench, a, b) = (Bench::new(), LogId::new(), LogId::new());
+        bench.push(a, 3);
+        assert_eq!(bench.take(), Some(3));
+        bench.push(b, 9);
+        assert_eq!(bench.take(), None, "one batch at a time");
+        bench.push(b, 1);
+        assert_eq!(bench.take(), Some(10), "a whole batch waits");
+        bench.push(LogId::new(), 20);
+        assert_eq!(bench.take(), None, "all writers are busy");
+
+        let mut bench = Bench::new();
+        bench.push(a, 1);
+        assert_eq!(bench.take(), Some(1));
+        bench.push(b, 1);
+        bench.now += SLOW;
+        assert_eq!(bench.take(), Some(1), "the first is slow");
+    }
+
+    #[test]
+    fn a_log_is_in_one_batch_at_a_time() {
+        let (mut bench, stuck, other) = (Bench::new(), LogId::new(), LogId::new());
+        bench.push(stuck, 1);
+        assert_eq!(bench.take(), Some(1));
+        bench.push(stuck, 5);
+        bench.push(other, 2);
+        bench.push(stuck, 5);
+        assert_eq!(bench.take(), Some(2));
+        bench.waiting.under_way.clear();
+        assert_eq!(bench.take(), Some(10), "afterwards all that waited, in order");
+        assert_eq!(bench.waiting.commands.len(), 0);
+    }
+
+    #[test]
+    fn who_would_wait_too_long_is_refused_and_nobody_else() {
+        let (mut bench, stuck) = (Bench::new(), LogId::new());
+        bench.push(stuck, 1);
+        bench.take();
+        bench.now += bench.config.queue_time * 2;
+        let admitted = |bench: &Bench, log| {
+            let deadline = Deadline::after(Duration::from_secs(60));
+            bench.waiting.admit(log, 1, deadline, &bench.config, bench.now).map_err(|failure| failure.code)
+        };
+        assert_eq!(admitted(&bench, stuck), Err(Code::Overloaded));
+        assert_eq!(admitted(&bench, LogId::new()), Ok(()));
+        bench.push(LogId::new(), 1);
+        bench.take();
+        bench.now += bench.config.queue_time * 2;
+        assert_eq!(admitted(&bench, LogId::new()), Err(Code::Overloaded), "all writers hang");
     }
 }

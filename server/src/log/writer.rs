@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::command::{Action, Command, Stored, refusal};
 use super::content::content;
-use super::queue::{Batch, Queue};
+use super::queue::{Batch, Queue, SLOW};
 use super::store::{self, Answer};
 use super::{Committed, Shared};
 use crate::deadline::Deadline;
@@ -41,8 +41,9 @@ impl Writer {
     /// Until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.queue.take().await {
+            let number = batch.number();
             self.store(batch).await;
-            self.queue.finished();
+            self.queue.finished(number);
         }
     }
 
@@ -146,15 +147,17 @@ async fn ready(shared: &Shared, kept: Option<Connection>, deadline: Deadline) ->
 /// was stored.
 async fn watch<T>(queue: &Queue, batch: &mut Batch, code: Code, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
+    let mut look = Deadline::after(SLOW);
     loop {
-        let sweep = Deadline::after(SWEEP);
-        let next = batch.earliest().map_or(sweep, |earliest| earliest.min(sweep));
+        let next = batch.earliest().map_or(look, |earliest| earliest.min(look));
         tokio::select! {
             biased;
             outcome = &mut work => return outcome,
             () = tokio::time::sleep_until(next.instant().into()) => {
                 batch.expire(code);
                 queue.expire();
+                queue.let_another_start();
+                look = Deadline::after(SWEEP);
             }
         }
     }

@@ -85,6 +85,23 @@ async fn a_queue_that_would_take_too_long_is_full() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_stuck_holds_up_no_other() {
+    let database = TestDatabase::create().await;
+    let node = Node::start_with(database.url(), Config::default());
+    let [a] = users(&database).await;
+    let (stuck, other) = (group(&node, a, &[]).await, group(&node, a, &[]).await);
+    let held = Held::take(&database, stuck).await;
+    let first = node.give(text(stuck, a, "first"), Deadline::after(LONG));
+    held.wait_for_waiters(1).await;
+    let second = node.give(text(stuck, a, "second"), Deadline::after(LONG));
+    for seq in 2..=20 {
+        assert_eq!(node.run(text(other, a, "x")).await.unwrap().seq, seq);
+    }
+    held.release().await;
+    assert_eq!(codes(all(vec![first, second]).await), [Ok(2), Ok(3)]);
+}
+
+#[tokio::test]
 async fn a_closed_log_stores_what_waits_and_takes_no_more() {
     let database = TestDatabase::create().await;
     let node = Node::start(&database);
