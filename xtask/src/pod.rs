@@ -118,13 +118,16 @@ impl Pod {
         }
     }
 
-    /// What `f` returns, and the most that was charged at one moment meanwhile, buffers of TCP included.
-    pub(crate) fn most<R>(&self, f: impl FnOnce() -> R) -> (R, u64) {
-        let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    /// What `f` returns, and the most that was charged at one moment meanwhile, buffers of TCP included: before there was a
+    /// file at `ended`, and afterwards.
+    pub(crate) fn most<R>(&self, ended: &Path, f: impl FnOnce() -> R) -> (R, [u64; 2]) {
+        let over = AtomicBool::new(false);
+        let most = [AtomicU64::new(0), AtomicU64::new(0)];
         let returned = thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    most.fetch_max(self.charged().map_or(0, |charged| charged.used), Ordering::Relaxed);
+                    let used = self.charged().map_or(0, |charged| charged.used);
+                    most[usize::from(ended.exists())].fetch_max(used, Ordering::Relaxed);
                     thread::sleep(LOOK);
                 }
             });
@@ -132,7 +135,7 @@ impl Pod {
             over.store(true, Ordering::Relaxed);
             returned
         });
-        (returned, most.into_inner())
+        (returned, most.map(AtomicU64::into_inner))
     }
 
     fn write(&self, file: &str, value: &str) -> anyhow::Result<()> {

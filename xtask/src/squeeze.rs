@@ -42,21 +42,28 @@ fn squeeze(options: &Options, pod: &Pod, bed: &Bed) -> anyhow::Result<bool> {
     show(pod, bed, "before the first socket")?;
     let sockets = options.sockets.to_string();
     println!("== {sockets} sockets that wait, in {} MiB", options.limit_mib);
-    let mut held = within(pod, options, || bed.load(&["idle", "-c", &sockets, "-d", &options.duration]))?;
+    let mut held = within(pod, options, bed, &["idle", "-c", &sockets, "-d", &options.duration])?;
     show(pod, bed, "after the sockets that wait")?;
     if !options.idle_only {
         println!("== all cut, all back");
-        held &= within(pod, options, || bed.load(&["storm", "-c", &sockets]))?;
+        held &= within(pod, options, bed, &["storm", "-c", &sockets])?;
     }
     Ok(held)
 }
 
-/// Whether the load was good and the pod's limit was enough for all that was charged at any one moment.
-fn within(pod: &Pod, options: &Options, load: impl FnOnce() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    let (good, most) = pod.most(load);
+/// Whether the load was good and the pod's limit was enough for all that was charged at any one moment of it. What comes after
+/// it is told apart: the load tool ends, and all its sockets close in the same fifth of a second, each with a page for
+/// its goodbye.
+fn within(pod: &Pod, options: &Options, bed: &Bed, load: &[&str]) -> anyhow::Result<bool> {
+    let result = std::env::temp_dir().join(format!("bowline-pod-{}.json", std::process::id()));
+    let written = result.to_string_lossy();
+    let (good, [most, leaving]) = pod.most(&result, || bed.load(&[load, &["--json", &written]].concat()));
+    let _ = std::fs::remove_file(&result);
     let fits = most <= options.limit_mib << 20;
     let verdict = if fits { "fits" } else { "does NOT fit" };
-    println!("pod meanwhile: {:.1} MiB at the most at one moment, TCP buffers included: {verdict}", mib(most));
+    let (most, leaving) = (mib(most), mib(leaving));
+    println!("pod meanwhile: {most:.1} MiB at the most at one moment, TCP buffers included: {verdict}");
+    println!("pod while all sockets closed at the load tool's end: {leaving:.1} MiB");
     Ok(good? && fits)
 }
 

@@ -88,25 +88,26 @@ impl Queue {
         }
     }
 
-    /// The next batch, once there is one; `None` when the queue is closed and empty.
-    pub(super) async fn take(&self) -> Option<Batch> {
-        loop {
-            let (batch, ended) = {
-                let mut waiting = self.lock();
-                (waiting.next(&self.config, Instant::now()), waiting.closed && waiting.commands.is_empty())
-            };
-            if ended {
-                // So that all of them end.
-                self.came.notify_one();
-            }
-            if batch.is_some() {
-                self.let_another_start();
-            }
-            if batch.is_some() || ended {
-                return batch;
-            }
+    /// The next batch, if there is one to be stored at once.
+    pub(super) fn try_take(&self) -> Option<Batch> {
+        let batch = self.lock().next(&self.config, Instant::now());
+        if batch.is_some() {
+            self.let_another_start();
+        }
+        batch
+    }
+
+    /// Until there may be another batch; `false` when the queue is closed and empty.
+    pub(super) async fn more(&self) -> bool {
+        if !self.lock().over() {
             self.came.notified().await;
         }
+        let over = self.lock().over();
+        if over {
+            // So that all writers end.
+            self.came.notify_one();
+        }
+        !over
     }
 
     /// The batch of this number has its outcome.
@@ -191,6 +192,10 @@ impl Waiting {
     fn stuck_for(&self, log: LogId, now: Instant) -> Duration {
         let its_own = self.under_way.iter().find(|batch| batch.logs.contains(&log));
         its_own.map(|batch| now - batch.taken_at).unwrap_or_default()
+    }
+
+    fn over(&self) -> bool {
+        self.closed && self.commands.is_empty()
     }
 
     /// Nobody stores, or a whole batch waits besides, or those under way are slow.

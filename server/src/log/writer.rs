@@ -40,10 +40,17 @@ impl Writer {
 
     /// Until the queue is closed and empty.
     pub(super) async fn run(mut self) {
-        while let Some(batch) = self.queue.take().await {
-            let number = batch.number();
-            self.store(batch).await;
-            self.queue.finished(number);
+        loop {
+            while let Some(batch) = self.queue.try_take() {
+                let number = batch.number();
+                self.store(batch).await;
+                self.queue.finished(number);
+            }
+            // Others may need it meanwhile: a pool may be as small as two.
+            self.connection = None;
+            if !self.queue.more().await {
+                return;
+            }
         }
     }
 
