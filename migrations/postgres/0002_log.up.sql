@@ -38,9 +38,20 @@ CREATE TABLE membership (
     -- As Role on the wire: 0 member, 1 admin, 2 owner.
     role            smallint NOT NULL DEFAULT 0 CHECK (role BETWEEN 0 AND 2),
     muted           boolean  NOT NULL DEFAULT false,
+    -- Of a direct conversation: one of the two has blocked the other. Kept here so that a send need not ask.
+    blocked         boolean  NOT NULL DEFAULT false,
     PRIMARY KEY (conversation_id, user_id, joined_seq)
 );
 CREATE INDEX membership_user ON membership (user_id, conversation_id);
+
+-- Who wants nothing to do with whom.
+CREATE TABLE blocks (
+    user_id    uuid        NOT NULL,
+    target_id  uuid        NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (user_id, target_id)
+);
+CREATE INDEX blocks_newest ON blocks (user_id, created_at DESC, target_id DESC);
 
 -- How far each member has read. Unread = heads.last_message_no - message_no. State, not history: it only moves forward.
 CREATE TABLE read_positions (

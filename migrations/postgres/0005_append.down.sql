@@ -1,4 +1,5 @@
 DROP FUNCTION append;
 DROP FUNCTION append_refusal;
+DROP FUNCTION apart;
 DROP FUNCTION direct_key;
 DROP FUNCTION ensure_users;

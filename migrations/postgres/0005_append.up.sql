@@ -17,12 +17,20 @@ $$;
 CREATE FUNCTION direct_key(one uuid, other uuid) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN least(one, other)::text || ':' || greatest(one, other)::text;
 
+-- Whether one of two people has blocked the other.
+CREATE FUNCTION apart(one uuid, other uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM blocks b WHERE b.user_id = one AND b.target_id = other)
+        OR EXISTS (SELECT FROM blocks b WHERE b.user_id = other AND b.target_id = one);
+END $$;
+
 -- Why a command on membership, roles, the conversation or a session is refused: an outcome of `append`, 0 for not at all.
 -- `rank` is the actor's role in the conversation, NULL in a user log.
 --
 -- Owners and admins add, remove and rename; an admin removes plain members only, an owner everybody. Only an owner sets
 -- roles. The last owner neither steps down nor leaves while others are there, so that a conversation is never without
--- one who can mend it. A direct conversation is its two people for good: none of this happens in it.
+-- one who can mend it. A direct conversation is its two people for good: none of this happens in it. Two of whom one has
+-- blocked the other begin none.
 CREATE FUNCTION append_refusal(what smallint, conversation uuid, actor uuid, rank smallint, d jsonb)
 RETURNS smallint LANGUAGE plpgsql AS $$
 DECLARE
@@ -41,7 +49,7 @@ BEGIN
                     THEN 0 ELSE 3 END;
     END IF;
     IF what = 22 THEN
-        RETURN 0;
+        RETURN CASE WHEN (d ->> 'kind')::smallint = 1 AND apart(actor, (d -> 'members' ->> 0)::uuid) THEN 4 ELSE 0 END;
     END IF;
 
     IF (SELECT c.kind FROM conversations c WHERE c.id = conversation) = 1 THEN
@@ -78,7 +86,8 @@ END $$;
 --             callers lock in one order; `log_at` says which of them (from 1) a command is for
 --   kinds     the tag of the entry that the command makes on the wire (22 create, 24 remove or leave)
 --   details   what becomes the entry's attrs
--- A batch holds, for each log, at most one command a target message, and a command of kind 22 and above only as the last.
+-- A batch holds, for each log, at most one command a target message, and a command of kinds 22 to 37 only as the last.
+-- Kinds 48 and above (posts and people) are decided and done by `append_social`, one after the other.
 --
 -- Outcomes: 0 stored, 1 repeat, 2 id_reused, 3 not_found, 4 forbidden, 5 conflict, 6 too_late, 7 target_gone,
 -- 8 epoch_changed. Exactly one row for each command whatever happens, in order, with `caused` false; before them one for
@@ -124,6 +133,7 @@ DECLARE
     c_attrs  jsonb[]   := '{}';
     i        integer;
     talk     conversations;
+    deed     record;
 BEGIN
     -- People who are named for the first time. A stranger to the conversation makes none.
     IF rare THEN
@@ -157,17 +167,18 @@ BEGIN
                  (SELECT e.seq FROM entries e
                   WHERE e.log_id = logs[x.l] AND e.sender_id = x.sender AND e.client_id BETWEEN x.client AND x.client
                   ORDER BY e.client_id LIMIT 1) AS old,
-                 (SELECT m.role FROM membership m
+                 (SELECT CASE WHEN m.blocked AND x.kind IN (16, 17, 19) THEN -1 ELSE m.role END::smallint FROM membership m
                   WHERE m.conversation_id = logs[x.l] AND m.user_id = x.sender AND m.left_seq IS NULL) AS rank
-          FROM unnest(log_at, senders, clients) WITH ORDINALITY AS x (l, sender, client, o)) q;
+          FROM unnest(log_at, senders, clients, kinds) WITH ORDINALITY AS x (l, sender, client, kind, o)) q;
 
     -- 3. Rights. A user log is its user's alone. A log that was never the sender's is as good as none: nobody is told
-    -- whether it exists.
+    -- whether it exists. Nothing is said (a rank below 0) between two of whom one has blocked the other.
     SELECT array_agg(CASE WHEN bases[x.l] IS NULL THEN 3
-                          WHEN x.kind IN (22, 36, 37) THEN CASE WHEN logs[x.l] = x.sender THEN 0 ELSE 3 END
+                          WHEN x.kind IN (22, 36, 37) OR x.kind >= 48 THEN CASE WHEN logs[x.l] = x.sender THEN 0 ELSE 3 END
                           WHEN x.rank IS NULL THEN CASE WHEN EXISTS (
                               SELECT FROM membership m WHERE m.conversation_id = logs[x.l] AND m.user_id = x.sender)
                               THEN 4 ELSE 3 END
+                          WHEN x.rank < 0 THEN 4
                           ELSE 0 END::smallint)
     INTO verdicts
     FROM unnest(log_at, senders, kinds, ranks) AS x (l, sender, kind, rank);
@@ -196,6 +207,17 @@ BEGIN
         FOR i IN SELECT x.o FROM unnest(kinds, olds, firsts, verdicts) WITH ORDINALITY AS x (kind, old, first, verdict, o)
                  WHERE x.kind >= 22 AND x.old IS NULL AND x.first = x.o AND x.verdict = 0 ORDER BY x.o
         LOOP
+            IF kinds[i] >= 48 THEN
+                deed := append_social(kinds[i], senders[i], details[i], bodies[i], greatest(ats[log_at[i]], now_at));
+                verdicts[i] := deed.verdict;
+                details[i] := deed.d;
+                targets[i] := deed.target;
+                c_ords := c_ords || array_fill(i, ARRAY[cardinality(deed.ended)]);
+                c_logs := c_logs || deed.ended;
+                c_kinds := c_kinds || array_fill(57::smallint, ARRAY[cardinality(deed.ended)]);
+                c_attrs := c_attrs || deed.ended_attrs;
+                CONTINUE;
+            END IF;
             verdicts[i] := append_refusal(kinds[i], logs[log_at[i]], senders[i], ranks[i], details[i]);
             CONTINUE WHEN verdicts[i] <> 0 OR kinds[i] NOT IN (22, 23);
             -- Those who come: each once, none who is there.
@@ -284,6 +306,11 @@ BEGIN
                   AND (details[i] ->> 'session' IS NULL OR s.id = (details[i] ->> 'session')::uuid);
                 UPDATE users u SET sessions_revoked_before = now_at
                 WHERE u.id = senders[i] AND details[i] ->> 'session' IS NULL;
+            ELSIF kinds[i] = 48 THEN
+                INSERT INTO posts (id, author_id, seq, body, attrs, created_at)
+                VALUES ((details[i] ->> 'post')::uuid, senders[i], seqs[i], bodies[i],
+                        nullif(details[i] - '{post,author,counted}'::text[], '{}'),
+                        date_trunc('milliseconds', greatest(ats[log_at[i]], now_at)));
             ELSIF kinds[i] = 37 THEN
                 UPDATE membership m SET muted = (details[i] ->> 'muted')::boolean
                 WHERE m.conversation_id = (details[i] ->> 'conversation')::uuid AND m.user_id = senders[i] AND m.left_seq IS NULL;
@@ -305,10 +332,14 @@ BEGIN
         END LOOP;
     END IF;
 
+    IF 48 <= ANY (kinds) THEN
+        PERFORM append_counts(kinds, senders, details, seqs, c_logs, c_kinds, c_attrs);
+    END IF;
+
     INSERT INTO entries (log_id, seq, message_no, version, target_seq, txid, created_at, sender_id, client_id, payload_crc,
                          kind, sender_kind, body, attrs)
     SELECT logs[x.l], x.seq, x.no, x.seq, x.target, xid, greatest(ats[x.l], now_at), x.sender, x.client, x.crc,
-           x.kind, x.sender_kind, CASE WHEN x.kind = 16 THEN x.body END, x.d
+           x.kind, x.sender_kind, CASE WHEN x.kind IN (16, 48, 52) THEN x.body END, x.d
     FROM unnest(log_at, seqs, nos, targets, senders, clients, crcs, kinds, sender_kinds, bodies, details)
          AS x (l, seq, no, target, sender, client, crc, kind, sender_kind, body, d)
     WHERE x.seq IS NOT NULL;
@@ -321,7 +352,7 @@ BEGIN
                                              WHERE e.log_id = logs[w.l] AND e.seq BETWEEN w.target AND w.target
                                              ORDER BY e.seq LIMIT 1) AS place
               FROM unnest(log_at, seqs, targets, kinds, bodies) AS w (l, seq, target, kind, body)
-              WHERE w.kind IN (17, 18) AND w.seq IS NOT NULL OFFSET 0) x
+              WHERE w.kind IN (17, 18, 49) AND w.seq IS NOT NULL OFFSET 0) x
         WHERE t.ctid = x.place;
     END IF;
 
@@ -390,7 +421,7 @@ BEGIN
                    -- Whoever creates what is there follows it from its end.
                    x.old_attrs || jsonb_build_object('conversation_seq', (
                        SELECT h.last_seq FROM heads h WHERE h.log_id = (x.old_attrs ->> 'conversation')::uuid))
-               ELSE coalesce(x.old_attrs, x.d) END
+               ELSE coalesce(x.old_attrs, details[x.first]) END
            END
     FROM (SELECT w.*, e.message_no AS old_no, e.created_at AS old_at, e.kind AS old_kind, e.attrs AS old_attrs,
                  CASE WHEN w.seq IS NOT NULL THEN 0

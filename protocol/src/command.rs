@@ -4,13 +4,15 @@
 //! refuses, and `attrs` is one JSON object. Rights are not looked at; those are decided where the log is written.
 
 mod check;
+mod social;
 
 use crate::wire::client_frame::Kind;
 use crate::wire::{self, ConversationKind, Role};
-use crate::{ClientId, Code, Epoch, Failure, LogId, Seq, SessionId, UserId};
+use crate::{ClientId, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
 use crate::limits::Limits;
 use check::Checker;
+pub use social::{Draft, Page, PeopleChange, PeopleQuery, PostChange, PostQuery, ProfileChange};
 
 /// Where a client says that it stands in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,16 @@ pub enum Command {
         client_id: ClientId,
         muted: bool,
     },
+    ChangePost {
+        client_id: ClientId,
+        change: PostChange,
+    },
+    ChangePeople {
+        client_id: ClientId,
+        change: PeopleChange,
+    },
+    Posts(PostQuery),
+    People(PeopleQuery),
 }
 
 /// A conversation to be made. The creator is not among `users`.
@@ -129,7 +141,7 @@ pub enum Place {
 
 /// Items of a page when the client asks for none in particular.
 const DEFAULT_PAGE: u64 = 50;
-/// The longest list of conversations or members in one reply.
+/// The longest list in one reply: of conversations, members, posts, comments, people.
 pub const MAX_PAGE: u64 = 100;
 /// Tokens of this service stay below 1 KiB; those of other issuers carry more claims, and must still fit into a frame
 /// of a socket that is not let in yet.
@@ -177,7 +189,7 @@ impl Command {
                 let check = Checker::new("conversation_list", limits);
                 Ok(Self::List {
                     limit: check.page("limit", l.limit, MAX_PAGE)?,
-                    after: check.after(l.after_log_id.as_deref(), l.after_at_ms)?,
+                    after: check.place("after_log_id", l.after_log_id.as_deref(), l.after_at_ms, LogId::from_wire)?,
                 })
             }
             Kind::ConversationMembers(m) => {
@@ -312,7 +324,7 @@ fn check_change(kind: Kind, limits: &Limits) -> Result<Command, Failure> {
             let role = check.known("role", Role::try_from(s.role))?;
             (check, s.log_id, s.client_id, Change::SetRole { user, role })
         }
-        _ => return Err(Failure::new(Code::UnknownCommand)),
+        other => return social::check(other, limits),
     };
     Ok(Command::Change { log: check.log(&log)?, client_id: check.client_id(&client_id)?, change })
 }

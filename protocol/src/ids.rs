@@ -73,6 +73,15 @@ id!(
     SessionId
 );
 
+id!(
+    /// A post. Made by the server; ids made later sort later.
+    PostId
+);
+id!(
+    /// A comment on a post.
+    CommentId
+);
+
 impl UserId {
     /// The log of what concerns this user alone.
     pub fn log(self) -> LogId {

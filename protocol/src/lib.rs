@@ -14,7 +14,7 @@ pub mod limits;
 
 pub use code::{Close, Code, Failure};
 pub use codec::Codec;
-pub use ids::{ClientId, Epoch, LogId, Seq, SessionId, UserId};
+pub use ids::{ClientId, CommentId, Epoch, LogId, PostId, Seq, SessionId, UserId};
 
 /// The frames as they cross the wire. `bytes` fields are UUIDs; see the conventions at the head of the schema.
 pub mod wire {

@@ -45,6 +45,11 @@ pub const EMOJI_BYTES: u64 = 64;
 /// Of an attachment's url and media type together.
 pub const ATTACHMENT_BYTES: u64 = 2 * 1024;
 
+/// Of a person's name as it is shown, in UTF-8 bytes.
+pub const DISPLAY_NAME_BYTES: u64 = 128;
+pub const AVATAR_URL_BYTES: u64 = 2 * 1024;
+pub const BIO_BYTES: u64 = 1024;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

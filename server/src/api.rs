@@ -1,4 +1,4 @@
-//! HTTP: accounts and sessions, health and metrics, and the handshake of the WebSocket, whose socket is then given away.
+//! HTTP: accounts and sessions, posts and people, health and metrics, and the handshake of the WebSocket, whose socket is then given away.
 //!
 //! May touch sockets and call the domain, one call a route; no SQL, no rules of the domain.
 //!
@@ -15,6 +15,7 @@ mod origin;
 mod refusal;
 mod requests;
 mod serve;
+mod social;
 mod turns;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,13 +26,16 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use bowline_protocol::Code;
+use bowline_protocol::limits::Limits;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
 use crate::config::Invalid;
+use crate::graph::Graph;
 use crate::limits::{Limiter, Rate};
+use crate::posts::Posts;
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
 use client::Network;
@@ -147,9 +151,20 @@ pub struct Api {
     inner: Arc<Inner>,
 }
 
+/// The domain rooms that routes reach, and the limits of what may be asked of them.
+pub struct Rooms {
+    pub accounts: Accounts,
+    pub posts: Posts,
+    pub graph: Graph,
+    pub limits: Limits,
+}
+
 struct Inner {
     config: Config,
     accounts: Accounts,
+    posts: Posts,
+    graph: Graph,
+    limits: Limits,
     pool: Pool,
     metrics: Metrics,
     requests: Requests,
@@ -165,9 +180,13 @@ struct Inner {
 
 impl Api {
     /// `adopt` is given each socket that has become a WebSocket; it must not block.
-    pub fn new(config: Config, accounts: Accounts, pool: Pool, metrics: Metrics, adopt: Adopt) -> Self {
+    pub fn new(config: Config, rooms: Rooms, pool: Pool, metrics: Metrics, adopt: Adopt) -> Self {
+        let Rooms { accounts, posts, graph, limits } = rooms;
         let inner = Inner {
             accounts,
+            posts,
+            graph,
+            limits,
             pool,
             requests: requests::register(&metrics),
             metrics,
@@ -203,6 +222,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions", post(accounts::log_in).get(accounts::sessions).delete(accounts::end_all))
         .route("/v1/sessions/refresh", post(accounts::refresh))
         .route("/v1/sessions/{id}", delete(accounts::end_one))
+        .merge(social::routes())
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -19,12 +19,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::api::{self, Api};
+use crate::api::{self, Api, Rooms};
 use crate::config::Config;
 use crate::conversations::{self, Conversations};
 use crate::deadline::Deadline;
 use crate::dispatch::{Dispatch, Domain};
+use crate::graph::Graph;
 use crate::log::Log;
+use crate::posts::Posts;
 use crate::session::Rules;
 use crate::storage::Storage;
 use crate::telemetry::Metrics;
@@ -101,7 +103,15 @@ impl Server {
                 }
             }
         });
-        let domain = Domain { accounts: accounts.clone(), conversations: conversations.clone(), log: log.clone() };
+        let posts = Posts::new(pool.clone(), log.clone());
+        let graph = Graph::new(pool.clone(), log.clone());
+        let domain = Domain {
+            accounts: accounts.clone(),
+            conversations: conversations.clone(),
+            posts: posts.clone(),
+            graph: graph.clone(),
+            log: log.clone(),
+        };
         let rules = Arc::new(Rules {
             limits: config.limits.clone(),
             heartbeat_interval_ms: u64::try_from(config.wire.heartbeat.as_millis()).unwrap_or(u64::MAX),
@@ -129,7 +139,8 @@ impl Server {
         tasks.spawn(async move { keys.tokens().watch(stopped).await });
         let adopting = shards.clone();
         let adopt = Box::new(move |socket| adopt(&adopting, socket));
-        let api = Api::new(config.http.clone(), accounts, pool.clone(), metrics, adopt);
+        let rooms = Rooms { accounts, posts, graph, limits: config.limits.clone() };
+        let api = Api::new(config.http.clone(), rooms, pool.clone(), metrics, adopt);
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.spawn(api::serve(listener, api.clone(), stop.clone()));

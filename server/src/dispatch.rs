@@ -15,7 +15,9 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Accounts, Identity, SessionInfo};
 use crate::conversations::Conversations;
 use crate::deadline::Deadline;
+use crate::graph::Graph;
 use crate::log::{Log, Stored};
+use crate::posts::Posts;
 use crate::session::{Ask, Credential, Outcome, Welcome, Write, WriteKind};
 use crate::wire::{Address, Application, Shards};
 
@@ -31,6 +33,8 @@ const RETRY_AFTER_MS: u64 = 1_000;
 pub struct Domain {
     pub accounts: Accounts,
     pub conversations: Conversations,
+    pub posts: Posts,
+    pub graph: Graph,
     pub log: Log,
 }
 
@@ -53,7 +57,7 @@ impl<A: Application<Done = Outcome>> Dispatch<A> {
         let deadline = Deadline::after(COMMAND_TIME);
         let shards = self.shards.clone();
         let done = move |result| shards.complete(from, Outcome::Reply { id, result });
-        let Domain { accounts, conversations, .. } = &self.domain;
+        let Domain { accounts, conversations, posts, graph, .. } = &self.domain;
         match kind {
             WriteKind::Change { log, client_id, change } => {
                 conversations.change(user, log, client_id, change, deadline, done);
@@ -63,10 +67,10 @@ impl<A: Application<Done = Outcome>> Dispatch<A> {
                 conversations.mute(user, log, client_id, muted, deadline, done);
             }
             WriteKind::Revoke { client_id, session } => {
-                let done =
-                    move |result: Result<Stored, Failure>| done(result.map(|stored| Push::Stored(stored.to_wire())));
-                accounts.revoke(user, client_id, session, deadline, done);
+                accounts.revoke(user, client_id, session, deadline, stored(done));
             }
+            WriteKind::Post { client_id, change } => posts.change(user, client_id, change, deadline, stored(done)),
+            WriteKind::People { client_id, change } => graph.change(user, client_id, change, deadline, stored(done)),
         }
     }
 
@@ -129,6 +133,12 @@ impl Domain {
                     Box::pin(conversations.history(user, log, place, limit, deadline)).await.map(Push::Messages);
                 Outcome::Reply { id, result }
             }
+            Ask::Posts { id, user, query } => {
+                Outcome::Reply { id, result: Box::pin(self.posts.read(user, query, deadline)).await }
+            }
+            Ask::People { id, user, query } => {
+                Outcome::Reply { id, result: Box::pin(self.graph.read(user, query, deadline)).await }
+            }
         }
     }
 
@@ -146,6 +156,11 @@ impl Domain {
         let epoch = self.log.epoch();
         Ok(Welcome { identity, epoch })
     }
+}
+
+/// The reply to what is stored, from what the log says of it.
+fn stored(done: impl FnOnce(Result<Push, Failure>) + Send + 'static) -> impl FnOnce(Result<Stored, Failure>) + Send {
+    move |result| done(result.map(|stored| Push::Stored(stored.to_wire())))
 }
 
 fn listed(sessions: &[SessionInfo], own: &Identity) -> wire::Sessions {
@@ -168,8 +183,11 @@ fn refused(ask: Ask) -> Outcome {
         Ask::Attach { id, .. } => Outcome::Attached { id, result: Err(failure) },
         Ask::AttachOne { id, log, .. } => Outcome::AttachedOne { id, log, result: Err(failure) },
         Ask::Heads { .. } => Outcome::Heads { result: Err(failure) },
-        Ask::Sessions { id, .. } | Ask::List { id, .. } | Ask::Members { id, .. } | Ask::History { id, .. } => {
-            Outcome::Reply { id, result: Err(failure) }
-        }
+        Ask::Sessions { id, .. }
+        | Ask::List { id, .. }
+        | Ask::Members { id, .. }
+        | Ask::History { id, .. }
+        | Ask::Posts { id, .. }
+        | Ask::People { id, .. } => Outcome::Reply { id, result: Err(failure) },
     }
 }

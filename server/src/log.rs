@@ -15,6 +15,7 @@ mod content;
 mod metrics;
 mod plans;
 mod queue;
+mod social;
 mod store;
 mod writer;
 
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 pub use changes::{Change, Changes};
 pub use command::{Action, Command, Done, MEMBERS, Stored};
 pub use content::message;
+pub use social::{Social, attached};
 
 use crate::config::{Invalid, millis};
 use crate::deadline::Deadline;

@@ -7,6 +7,7 @@
 //! deadline, nor when `max_waiting` others already wait; a connection whose statement was abandoned is never used again;
 //! a database that may lose what it confirmed is not served from, unless that was asked for.
 
+pub mod columns;
 mod config;
 pub mod embedded;
 pub mod epoch;

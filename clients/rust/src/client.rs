@@ -334,14 +334,14 @@ impl Client {
         }
     }
 
-    async fn store(&self, kind: Ask) -> Result<wire::Stored, Error> {
+    pub(crate) async fn store(&self, kind: Ask) -> Result<wire::Stored, Error> {
         match self.ask(kind).await? {
             Reply::Stored(stored) | Reply::Sent(stored) => Ok(stored),
             _ => Err(Error::Unexpected),
         }
     }
 
-    async fn ask(&self, kind: Ask) -> Result<Reply, Error> {
+    pub(crate) async fn ask(&self, kind: Ask) -> Result<Reply, Error> {
         let give_up_at = Instant::now() + self.command_timeout;
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Call(Call { kind, give_up_at, reply, attempts: 0 })).await?;

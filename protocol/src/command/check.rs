@@ -1,8 +1,8 @@
 //! The checks themselves. Each failure names the field as `command.field`.
 
-use super::{Cursor, DEFAULT_PAGE, MessageFields};
-use crate::limits::{ATTACHMENT_BYTES, EMOJI_BYTES, Limits};
-use crate::{ClientId, Code, Failure, LogId, Seq, UserId, wire};
+use super::{Cursor, DEFAULT_PAGE, Draft, MAX_PAGE, MessageFields, Page, ProfileChange};
+use crate::limits::{ATTACHMENT_BYTES, AVATAR_URL_BYTES, BIO_BYTES, DISPLAY_NAME_BYTES, EMOJI_BYTES, Limits};
+use crate::{ClientId, Code, Failure, LogId, PostId, Seq, UserId, wire};
 
 #[derive(Clone, Copy)]
 pub(super) struct Checker<'a> {
@@ -32,13 +32,27 @@ impl<'a> Checker<'a> {
         bytes.map(|b| self.id(field, b, read)).transpose()
     }
 
-    /// The item that a page starts after: its id and its time, or neither.
-    pub(super) fn after(&self, log: Option<&[u8]>, at_ms: Option<i64>) -> Result<Option<(i64, LogId)>, Failure> {
-        match (self.optional_id("after_log_id", log, LogId::from_wire)?, at_ms) {
-            (Some(log), Some(at_ms)) => Ok(Some((at_ms, log))),
+    /// The item that a page starts after: its time and its id, or neither.
+    pub(super) fn place<T>(
+        &self,
+        field: &str,
+        id: Option<&[u8]>,
+        at_ms: Option<i64>,
+        read: fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<(i64, T)>, Failure> {
+        match (self.optional_id(field, id, read)?, at_ms) {
+            (Some(id), Some(at_ms)) => Ok(Some((at_ms, id))),
             (None, None) => Ok(None),
-            _ => Err(self.invalid("after_at_ms", "goes with after_log_id")),
+            _ => Err(self.invalid("after_at_ms", &format!("goes with {field}"))),
         }
+    }
+
+    pub(super) fn listed<T>(&self, limit: u64, after: Option<(i64, T)>) -> Result<Page<T>, Failure> {
+        Ok(Page { limit: self.page("limit", limit, MAX_PAGE)?, after })
+    }
+
+    pub(super) fn post(&self, bytes: &[u8]) -> Result<PostId, Failure> {
+        self.id("post_id", bytes, PostId::from_wire)
     }
 
     pub(super) fn log(&self, bytes: &[u8]) -> Result<LogId, Failure> {
@@ -118,10 +132,7 @@ impl<'a> Checker<'a> {
 
     pub(super) fn message(&self, fields: MessageFields) -> Result<wire::Message, Failure> {
         let mentions = self.users("mentions", &fields.mentions, self.limits.mentions)?;
-        self.count("attachments", fields.attachments.len(), self.limits.attachments)?;
-        for (i, attachment) in fields.attachments.iter().enumerate() {
-            self.attachment(&format!("attachments[{i}]"), attachment)?;
-        }
+        self.attachments(&fields.attachments)?;
         for (field, seq) in [("reply_to_seq", fields.reply_to_seq), ("thread_root_seq", fields.thread_root_seq)] {
             self.position(field, seq.unwrap_or_default())?;
         }
@@ -134,6 +145,56 @@ impl<'a> Checker<'a> {
             attrs: fields.attrs.map(|text| self.object("attrs", text)).transpose()?,
             deleted: false,
         })
+    }
+
+    /// A post says something or shows something.
+    pub(super) fn draft(
+        &self,
+        body: String,
+        attachments: Vec<wire::Attachment>,
+        attrs: Option<String>,
+    ) -> Result<Draft, Failure> {
+        self.attachments(&attachments)?;
+        let body = match attachments.is_empty() {
+            true => self.said("body", body, self.limits.body_bytes)?,
+            false => self.text("body", body, self.limits.body_bytes)?,
+        };
+        Ok(Draft { body, attachments, attrs: attrs.map(|text| self.object("attrs", text)).transpose()? })
+    }
+
+    /// Text that is not blank.
+    pub(super) fn said(&self, field: &str, text: String, limit: u64) -> Result<String, Failure> {
+        if text.trim().is_empty() {
+            return Err(self.invalid(field, "is blank"));
+        }
+        self.text(field, text, limit)
+    }
+
+    pub(super) fn profile(&self, set: wire::ProfileSet) -> Result<ProfileChange, Failure> {
+        let name = set.display_name.map(|name| self.said("display_name", name, DISPLAY_NAME_BYTES));
+        let url = set.avatar_url.map(|url| self.text("avatar_url", url, AVATAR_URL_BYTES));
+        let change = ProfileChange {
+            display_name: name.transpose()?,
+            avatar_url: url.transpose()?,
+            bio: set.bio.map(|bio| self.text("bio", bio, BIO_BYTES)).transpose()?,
+        };
+        for (field, line) in [("display_name", &change.display_name), ("avatar_url", &change.avatar_url)] {
+            if line.as_deref().unwrap_or_default().chars().any(char::is_control) {
+                return Err(self.invalid(field, "holds a control character"));
+            }
+        }
+        if change == ProfileChange::default() {
+            return Err(self.invalid("display_name", "nothing to set: one of display_name, avatar_url, bio"));
+        }
+        Ok(change)
+    }
+
+    fn attachments(&self, attachments: &[wire::Attachment]) -> Result<(), Failure> {
+        self.count("attachments", attachments.len(), self.limits.attachments)?;
+        for (i, attachment) in attachments.iter().enumerate() {
+            self.attachment(&format!("attachments[{i}]"), attachment)?;
+        }
+        Ok(())
     }
 
     fn attachment(&self, field: &str, attachment: &wire::Attachment) -> Result<(), Failure> {
@@ -266,6 +327,55 @@ mod tests {
                 Code::Invalid,
                 "conversation_create.kind",
                 None,
+            ),
+            (format!(r#""post_create":{{{IDS}}}"#), Code::Invalid, "post_create.body", None),
+            (format!(r#""post_create":{{{IDS},"body":"123456789"}}"#), Code::TooLarge, "post_create.body", Some(8)),
+            (
+                format!(r#""post_create":{{{IDS},"body":"x","attrs":{{"k":"\u0000"}}}}"#),
+                Code::Invalid,
+                "post_create.attrs",
+                None,
+            ),
+            (r#""post_create":{"body":"x"}"#.to_owned(), Code::Invalid, "post_create.client_id", None),
+            (format!(r#""post_like":{{{IDS}}}"#), Code::Invalid, "post_like.post_id", None),
+            (
+                format!(r#""comment_create":{{{IDS},"post_id":"{USER}1","body":" "}}"#),
+                Code::Invalid,
+                "comment_create.body",
+                None,
+            ),
+            (
+                format!(r#""post_list":{{"user_id":"{USER}1","limit":101}}"#),
+                Code::TooLarge,
+                "post_list.limit",
+                Some(100),
+            ),
+            (
+                format!(r#""post_list":{{"user_id":"{USER}1","after_at_ms":5}}"#),
+                Code::Invalid,
+                "post_list.after_at_ms",
+                None,
+            ),
+            (format!(r#""follow":{{{IDS}}}"#), Code::Invalid, "follow.user_id", None),
+            (format!(r#""user_mute":{{"user_id":"{USER}1"}}"#), Code::Invalid, "user_mute.client_id", None),
+            (
+                format!(r#""people_list":{{"user_id":"{USER}1","kind":"friends"}}"#),
+                Code::Invalid,
+                "people_list.kind",
+                None,
+            ),
+            (format!(r#""profile_set":{{{IDS}}}"#), Code::Invalid, "profile_set.display_name", None),
+            (
+                format!(r#""profile_set":{{{IDS},"display_name":"a\nb"}}"#),
+                Code::Invalid,
+                "profile_set.display_name",
+                None,
+            ),
+            (
+                format!(r#""profile_set":{{{IDS},"bio":"{}"}}"#, "x".repeat(1025)),
+                Code::TooLarge,
+                "profile_set.bio",
+                Some(1024),
             ),
             (r#""topic_subscribe":{}"#.to_owned(), Code::Invalid, "topic_subscribe.topic", None),
             (r#""topic_subscribe":{"topic":"a\u0000"}"#.to_owned(), Code::Invalid, "topic_subscribe.topic", None),

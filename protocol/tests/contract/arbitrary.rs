@@ -89,6 +89,19 @@ fn content() -> impl Strategy<Value = entry::Content> {
         }),
         of(id()).prop_map(|session_id| Content::SessionRevoked(SessionRevoked { session_id })),
         (id(), any::<bool>()).prop_map(|(conversation_id, muted)| Content::Muted(Muted { conversation_id, muted })),
+        (id(), of(text()), vec(attachment(), 0..3), of(attrs()), any::<bool>()).prop_map(
+            |(post_id, body, attachments, attrs, deleted)| {
+                Content::Posted(Posted { post_id, body, attachments, attrs, deleted })
+            }
+        ),
+        (id(), id(), id(), text()).prop_map(|(post_id, author_id, comment_id, body)| {
+            Content::Commented(Commented { post_id, author_id, comment_id, body })
+        }),
+        (id(), id()).prop_map(|(post_id, author_id)| Content::Liked(AboutPost { post_id, author_id })),
+        id().prop_map(|user_id| Content::UserMuted(AboutUser { user_id })),
+        (text(), text(), text()).prop_map(|(display_name, avatar_url, bio)| {
+            Content::ProfileChanged(ProfileChanged { display_name, avatar_url, bio })
+        }),
     ]
 }
 
@@ -128,6 +141,17 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn a_post()(
+        (post_id, user_id) in (id(), id()), (body, display_name, avatar_url) in (text(), text(), text()),
+        attachments in vec(attachment(), 0..3), attrs in of(attrs()), created_at_ms in time(),
+        (likes, comments, shares) in (whole(), whole(), whole()), liked in any::<bool>(),
+    ) -> Post {
+        let author = Some(Person { user_id, display_name, avatar_url });
+        Post { post_id, author, body, attachments, attrs, created_at_ms, likes, comments, shares, liked }
+    }
+}
+
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
     use server_frame::Kind;
     let kind = prop_oneof![
@@ -148,6 +172,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         (whole(), of(text()))
             .prop_map(|(reconnect_after_ms, ticket)| Kind::Drain(Drain { reconnect_after_ms, ticket })),
         topic_message().prop_map(Kind::TopicMessage),
+        (vec(a_post(), 0..3), any::<bool>()).prop_map(|(items, more)| Kind::Posts(Posts { items, more })),
         Just(Kind::Pong(Pong {})),
     ];
     (of(whole()), of(kind)).prop_map(|(id, kind)| ServerFrame { id, kind })
@@ -182,6 +207,12 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             Kind::History(History { log_id, limit, before_seq, around_at_ms, ..Default::default() })
         }),
         (text(), text()).prop_map(|(topic, body)| Kind::TopicPublish(TopicPublish { topic, body })),
+        (id(), text(), vec(attachment(), 0..3), of(attrs())).prop_map(|(client_id, body, attachments, attrs)| {
+            Kind::PostCreate(PostCreate { client_id, body, attachments, attrs })
+        }),
+        (0..4, id(), whole(), of(time()), of(id())).prop_map(|(kind, user_id, limit, after_at_ms, after_user_id)| {
+            Kind::PeopleList(PeopleList { kind, user_id, limit, after_at_ms, after_user_id })
+        }),
         Just(Kind::Ping(Ping {})),
     ];
     (whole(), kind).prop_map(|(id, kind)| ClientFrame { id, kind: Some(kind) })

@@ -134,10 +134,13 @@ fn limits() -> String {
     writeln!(
         out,
         "\nNot configurable: messages before `connect` ≤ {} bytes, an emoji ≤ {} bytes, an attachment's url and \
-        media type together ≤ {} bytes.",
+        media type together ≤ {} bytes, a person's displayed name ≤ {}, avatar's url ≤ {}, bio ≤ {} bytes.",
         limits::UNAUTHENTICATED_FRAME_BYTES,
         limits::EMOJI_BYTES,
-        limits::ATTACHMENT_BYTES
+        limits::ATTACHMENT_BYTES,
+        limits::DISPLAY_NAME_BYTES,
+        limits::AVATAR_URL_BYTES,
+        limits::BIO_BYTES
     )
     .unwrap();
     out

@@ -11,7 +11,7 @@ const USERNAME_MAX: usize = 32;
 const PASSWORD_MIN: usize = 8;
 const PASSWORD_MAX: usize = 256;
 /// In bytes of UTF-8.
-const DISPLAY_NAME_MAX: usize = 128;
+const DISPLAY_NAME_MAX: usize = bowline_protocol::limits::DISPLAY_NAME_BYTES as usize;
 const CLIENT_NAME_MAX: usize = 128;
 
 /// A username, in lower case: two that differ in case alone are the same name. ASCII alone is allowed, so that no two

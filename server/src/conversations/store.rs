@@ -13,13 +13,12 @@ pub(super) use history::{Found, Message, Reaction, Scan, Scanned, place, scan};
 pub(super) use lists::{HeadRow, heads, members};
 pub(super) use reads::{Mark, write_reads};
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use bowline_protocol::{Failure, UserId, wire};
 use tokio_postgres::Row;
 
 use crate::log;
 use crate::storage::Fault;
+use crate::storage::columns::{int, time, time_ms, whole};
 
 /// What a reader is told of a fault, which is logged here.
 pub(super) fn failed(what: &'static str) -> impl Fn(Fault) -> Failure {
@@ -27,30 +26,6 @@ pub(super) fn failed(what: &'static str) -> impl Fn(Fault) -> Failure {
         tracing::warn!(what, %fault, "a statement failed");
         fault.read()
     }
-}
-
-/// Milliseconds since the Unix epoch, as the database takes a time; what it could not hold becomes its like far away.
-fn time(at_ms: i64) -> SystemTime {
-    const FAR_MS: u64 = 95_617_584_000_000; // the year 5000
-    let ms = Duration::from_millis(at_ms.unsigned_abs().min(FAR_MS));
-    if at_ms < 0 { UNIX_EPOCH - ms } else { UNIX_EPOCH + ms }
-}
-
-fn time_ms(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-    }
-}
-
-/// As `bigint`. What is above it names nothing that exists, and neither does the greatest `bigint`.
-fn int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// From a `bigint` that is never negative.
-fn whole(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }
 
 /// A message's columns as they stand in `entries`, at the front of a row: seq, message_no, version, created_at, sender_id,

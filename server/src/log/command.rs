@@ -4,6 +4,7 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::content::{Attrs, kind};
+use super::social::Social;
 
 /// Users named by one command: what `append` locks at once.
 pub const MEMBERS: usize = 1_000;
@@ -19,7 +20,7 @@ pub struct Command {
     pub action: Action,
 }
 
-/// What is done. The last three and `CreateConversation` are for the sender's own log, all others for a conversation's.
+/// What is done. `CreateConversation` and those after it are for the sender's own log, all others for a conversation's.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Message(wire::Message),
@@ -63,6 +64,8 @@ pub enum Action {
     },
     /// Without an id: every session of the sender, also those of outside issuers.
     RevokeSession(Option<SessionId>),
+    /// What he does with posts and people.
+    Social(Social),
 }
 
 /// The proof that a command is committed.
@@ -78,6 +81,8 @@ pub struct Stored {
     pub repeat: bool,
     /// After `CreateConversation` the one that is, perhaps an older one, and where its log ends.
     pub conversation: Option<(LogId, Seq)>,
+    /// The post or comment that was made, by this command or by the one that it repeats.
+    pub made: Option<Uuid>,
 }
 
 impl Stored {
@@ -90,6 +95,7 @@ impl Stored {
             version: self.version,
             created_at_ms: self.created_at_ms,
             repeat: self.repeat,
+            made_id: self.made.map(|id| id.as_bytes().to_vec()),
         }
     }
 }
@@ -110,6 +116,7 @@ impl Command {
             {
                 Err(Failure::invalid("user_ids", "a direct conversation names exactly one other user"))
             }
+            Action::Social(social) => social.check(self.sender),
             _ => Ok(()),
         }
     }
@@ -125,6 +132,7 @@ impl Command {
             }
             Action::RemoveMember(user) | Action::SetRole { user, .. } => vec![user.0],
             Action::Leave => vec![self.sender.0],
+            Action::Social(social) => social.named().into_iter().map(|user| user.0).collect(),
             _ => Vec::new(),
         }
     }
@@ -170,6 +178,7 @@ impl Command {
                     add(session.0.as_bytes());
                 }
             }
+            Action::Social(social) => add(&social.payload()),
         }
         crc.cast_signed()
     }
@@ -181,6 +190,7 @@ impl Command {
                 Action::Message(message) => message.encoded_len(),
                 Action::Edit { body, .. } => body.len(),
                 Action::AddMembers(members) | Action::CreateConversation { members, .. } => 16 * members.len(),
+                Action::Social(social) => social.weight(),
                 _ => 0,
             }
     }
@@ -214,6 +224,7 @@ impl Command {
                 Attrs { conversation: Some(conversation.0), muted: Some(*muted), ..Attrs::default() }
             }
             Action::RevokeSession(session) => Attrs { session: session.map(|session| session.0), ..Attrs::default() },
+            Action::Social(social) => social.attrs(),
         };
         Some(attrs)
     }
@@ -234,13 +245,14 @@ impl Action {
             Action::Rename(_) => kind::RENAMED,
             Action::RevokeSession(_) => kind::SESSION_REVOKED,
             Action::Mute { .. } => kind::MUTED,
+            Action::Social(social) => social.kind(),
         }
     }
 
     /// Rights are checked against what is stored, not against the batch: so nothing of the same log may follow a command
-    /// on membership, roles, the conversation or its user in one call.
+    /// on membership, roles, the conversation or its user in one call. Posts and people are decided one after the other.
     pub(super) fn is_last_of_its_log(&self) -> bool {
-        self.kind() >= kind::CREATED
+        (kind::CREATED..kind::POSTED).contains(&self.kind())
     }
 
     /// The message that it is a fact about.
@@ -265,6 +277,7 @@ impl Action {
         match self {
             Action::Message(message) => Some(message.body.as_deref().unwrap_or_default()),
             Action::Edit { body, .. } => Some(body),
+            Action::Social(social) => social.body(),
             _ => None,
         }
     }
@@ -273,6 +286,11 @@ impl Action {
 /// An outcome of `append` as a code and the field that it is about; `None` for stored and repeat. `version` goes with a
 /// conflict.
 pub(super) fn refusal(action: &Action, outcome: i16, version: Option<Seq>) -> Option<Failure> {
+    if let Action::Social(social) = action
+        && let Some(failure) = social.refusal(outcome)
+    {
+        return Some(failure);
+    }
     let (code, field) = match outcome {
         0 | 1 => return None,
         2 => (Code::IdReused, Some("client_id")),

@@ -4,6 +4,8 @@ use bowline_protocol::{Seq, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::social;
+
 /// Kinds of entries as stored: the tags of [`Content`] on the wire.
 pub(super) mod kind {
     pub(in super::super) const MESSAGE: i16 = 16;
@@ -23,6 +25,19 @@ pub(super) mod kind {
     pub(in super::super) const MENTIONED: i16 = 35;
     pub(in super::super) const SESSION_REVOKED: i16 = 36;
     pub(in super::super) const MUTED: i16 = 37;
+    pub(in super::super) const POSTED: i16 = 48;
+    pub(in super::super) const POST_DELETED: i16 = 49;
+    pub(in super::super) const LIKED: i16 = 50;
+    pub(in super::super) const UNLIKED: i16 = 51;
+    pub(in super::super) const COMMENTED: i16 = 52;
+    pub(in super::super) const SHARED: i16 = 53;
+    pub(in super::super) const FOLLOWED: i16 = 56;
+    pub(in super::super) const UNFOLLOWED: i16 = 57;
+    pub(in super::super) const BLOCKED: i16 = 58;
+    pub(in super::super) const UNBLOCKED: i16 = 59;
+    pub(in super::super) const USER_MUTED: i16 = 60;
+    pub(in super::super) const USER_UNMUTED: i16 = 61;
+    pub(in super::super) const PROFILE_CHANGED: i16 = 62;
 }
 
 /// `entries.attrs`: what an entry holds beside its body, one field for each thing that any kind may hold.
@@ -62,6 +77,22 @@ pub(super) struct Attrs {
     pub muted: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post: Option<Uuid>,
+    /// Of the post, so that who counts what is done with posts needs no other table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Uuid>,
+    /// Of a deleted post: the entry that posted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posted_seq: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bio: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +186,7 @@ pub(super) fn content(of_kind: i16, target_seq: Seq, body: Option<String>, attrs
             conversation_id: id(attrs.conversation),
             muted: attrs.muted.unwrap_or_default(),
         }),
+        kind::POSTED.. => return social::content(of_kind, body, attrs),
         _ => return None,
     })
 }

@@ -1,7 +1,7 @@
 //! The SQL of the log. Every statement is one round trip in autocommit.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bowline_protocol::{Epoch, LogId, Seq, wire};
 use tokio_postgres::Row;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::command::Command;
 use super::content::{Attrs, content};
 use crate::deadline::Deadline;
+use crate::storage::columns::time_ms;
 use crate::storage::{Connection, Fault};
 
 /// A command as it waits to be stored.
@@ -92,7 +93,7 @@ fn answer(row: &Row) -> Result<Answer, tokio_postgres::Error> {
         version: row.try_get::<_, Option<i64>>("version")?.map(|version| version as Seq),
         seq: row.try_get::<_, Option<i64>>("seq")?.unwrap_or_default() as Seq,
         message_no: row.try_get::<_, Option<i64>>("message_no")?.unwrap_or_default() as u64,
-        created_at_ms: row.try_get::<_, Option<SystemTime>>("created_at")?.map(ms).unwrap_or_default(),
+        created_at_ms: row.try_get::<_, Option<SystemTime>>("created_at")?.map(time_ms).unwrap_or_default(),
         attrs: row.try_get::<_, Option<Json<Attrs>>>("attrs")?.map(|attrs| attrs.0).unwrap_or_default(),
         kind: row.try_get::<_, Option<i16>>("kind")?.unwrap_or_default(),
         caused: if caused { Some((LogId(row.try_get("log_id")?), row.try_get("client_id")?)) } else { None },
@@ -147,7 +148,7 @@ fn entry(row: &Row, seq: Seq) -> Result<wire::Entry, tokio_postgres::Error> {
         seq,
         message_no: row.try_get::<_, i64>("message_no")? as u64,
         version: row.try_get::<_, i64>("version")? as Seq,
-        created_at_ms: ms(row.try_get("created_at")?),
+        created_at_ms: time_ms(row.try_get("created_at")?),
         sender_id: row.try_get::<_, Uuid>("sender_id")?.as_bytes().to_vec(),
         sender_kind: row.try_get::<_, i16>("sender_kind")?.into(),
         client_id: row.try_get::<_, Uuid>("client_id")?.as_bytes().to_vec(),
@@ -195,13 +196,5 @@ pub(super) async fn first_unsure_seq(
     match rows.first() {
         Some(row) => Ok(row.try_get::<_, Option<i64>>(0)?.map(|seq| seq as Seq)),
         None => Ok(None),
-    }
-}
-
-/// Milliseconds since the Unix epoch.
-fn ms(at: SystemTime) -> i64 {
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(after) => after.as_millis() as i64,
-        Err(before) => -(before.duration().as_millis() as i64),
     }
 }

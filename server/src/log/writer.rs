@@ -185,6 +185,10 @@ fn outcome(command: &Command, answer: &Answer) -> Result<Stored, Failure> {
     if let Some(failure) = refusal(&command.action, answer.outcome, answer.version) {
         return Err(failure);
     }
+    let made = match &command.action {
+        Action::Social(social) => social.made(&answer.attrs),
+        _ => None,
+    };
     let creates = matches!(command.action, Action::CreateConversation { .. });
     let conversation = answer.attrs.conversation.filter(|_| creates).map(LogId);
     Ok(Stored {
@@ -195,6 +199,7 @@ fn outcome(command: &Command, answer: &Answer) -> Result<Stored, Failure> {
         created_at_ms: answer.created_at_ms,
         repeat: answer.outcome == 1,
         conversation: conversation.map(|id| (id, answer.attrs.conversation_seq.unwrap_or_default())),
+        made,
     })
 }
 
@@ -223,6 +228,7 @@ fn own_content(action: Action, kind: i16, attrs: super::content::Attrs) -> Optio
         Action::Delete { .. } => Content::Deleted(wire::Deleted { target_seq: target }),
         Action::React { emoji, .. } => Content::Reacted(wire::Reacted { target_seq: target, emoji }),
         Action::Unreact { emoji, .. } => Content::Unreacted(wire::Reacted { target_seq: target, emoji }),
+        Action::Social(social) => return content(kind, 0, social.body().map(str::to_owned), attrs),
         _ => return content(kind, 0, None, attrs),
     })
 }

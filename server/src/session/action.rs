@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bowline_protocol::command::{Change, Create, Cursor, Place};
+use bowline_protocol::command::{Change, Create, Cursor, PeopleChange, PeopleQuery, Place, PostChange, PostQuery};
 use bowline_protocol::wire::{ServerFrame, server_frame::Kind as Push};
 use bowline_protocol::{ClientId, Close, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
@@ -75,6 +75,8 @@ pub enum WriteKind {
     Create(Create),
     Mute { log: LogId, client_id: ClientId, muted: bool },
     Revoke { client_id: ClientId, session: Option<SessionId> },
+    Post { client_id: ClientId, change: PostChange },
+    People { client_id: ClientId, change: PeopleChange },
 }
 
 /// One call of the domain that reads.
@@ -129,6 +131,16 @@ pub enum Ask {
         log: LogId,
         limit: u64,
         place: Place,
+    },
+    Posts {
+        id: u64,
+        user: UserId,
+        query: PostQuery,
+    },
+    People {
+        id: u64,
+        user: UserId,
+        query: PeopleQuery,
     },
 }
 

@@ -31,6 +31,12 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
             live.begin_revoking(id);
             return write(live, id, WriteKind::Revoke { client_id, session }, out);
         }
+        Command::ChangePost { client_id, change } => {
+            return write(live, id, WriteKind::Post { client_id, change }, out);
+        }
+        Command::ChangePeople { client_id, change } => {
+            return write(live, id, WriteKind::People { client_id, change }, out);
+        }
         Command::Open { .. } | Command::TopicSubscribe { .. } if !live.replay.follows() => {
             return fail(id, Code::OutOfOrder, out);
         }
@@ -39,6 +45,8 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::List { limit, after } => Ask::List { id, user, limit, after },
         Command::Members { log, limit, after } => Ask::Members { id, user, log, limit, after },
         Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
+        Command::Posts(query) => Ask::Posts { id, user, query },
+        Command::People(query) => Ask::People { id, user, query },
         Command::TopicSubscribe { topic } => return topics::subscribe(live, id, topic, cx, out),
         Command::TopicUnsubscribe { topic } => return topics::unsubscribe(live, id, topic, cx, out),
         Command::TopicPublish { topic, body } => {

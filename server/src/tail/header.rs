@@ -34,6 +34,8 @@ impl Header {
             Some(Content::Edited(fact)) => (Kind::Rewrite, fact.target_seq),
             Some(Content::Deleted(fact)) => (Kind::Rewrite, fact.target_seq),
             Some(Content::Erased(fact)) => (Kind::Rewrite, fact.target_seq),
+            // 0 where the post had been deleted before: then nothing changes.
+            Some(Content::PostDeleted(fact)) if fact.target_seq > 0 => (Kind::Rewrite, fact.target_seq),
             Some(Content::Reacted(fact) | Content::Unreacted(fact)) => (Kind::Reaction, fact.target_seq),
             Some(Content::MemberLeft(_)) => (Kind::Removal, 0),
             _ => (Kind::Other, 0),

@@ -5,11 +5,14 @@
 use std::net::SocketAddr;
 
 use bowline::accounts::{self, Accounts};
-use bowline::api::{self, Api, Socket};
+use bowline::api::{self, Api, Rooms, Socket};
+use bowline::graph::Graph;
 use bowline::limits::Rate;
 use bowline::log::{self, Committed, Log};
+use bowline::posts::Posts;
 use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
+use bowline_protocol::limits::Limits;
 use bowline_testkit::TestDatabase;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -76,10 +79,16 @@ impl Server {
         let (sink, committed) = mpsc::unbounded_channel();
         let sink = move |committed: &[Committed], _: &mut dyn FnMut()| committed.iter().for_each(|one| drop(sink.send(one.clone())));
         let log = Log::start(pool.clone(), log::Config::default(), &metrics, sink);
-        let accounts = Accounts::start(&accounts, None, pool.clone(), log, &metrics).unwrap();
+        let accounts = Accounts::start(&accounts, None, pool.clone(), log.clone(), &metrics).unwrap();
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
-        let api = Api::new(api, accounts.clone(), pool, metrics, adopt);
+        let rooms = Rooms {
+            accounts: accounts.clone(),
+            posts: Posts::new(pool.clone(), log.clone()),
+            graph: Graph::new(pool.clone(), log),
+            limits: Limits::default(),
+        };
+        let api = Api::new(api, rooms, pool, metrics, adopt);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

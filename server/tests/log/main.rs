@@ -12,3 +12,4 @@ mod overload;
 mod races;
 mod reading;
 mod rights;
+mod social;

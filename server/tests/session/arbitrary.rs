@@ -46,6 +46,10 @@ enum Command {
     Revoke,
     Send { log: u8 },
     Malformed,
+    Post,
+    Follow,
+    ReadPosts,
+    ReadPeople,
     Open { log: u8 },
     List,
     MarkRead { log: u8, seq: Seq },
@@ -71,6 +75,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Command::Revoke),
         2 => (0..4u8).prop_map(|log| Command::Send { log }),
         1 => Just(Command::Malformed),
+        1 => Just(Command::Post),
+        1 => Just(Command::Follow),
+        1 => Just(Command::ReadPosts),
+        1 => Just(Command::ReadPeople),
         2 => (0..4u8).prop_map(|log| Command::Open { log }),
         1 => Just(Command::List),
         1 => (0..4u8, 0..20u64).prop_map(|(log, seq)| Command::MarkRead { log, seq }),
@@ -231,7 +239,12 @@ impl World {
                 Outcome::Heads { result: Ok(HeadsPage { items: Vec::new(), next }) }
             }
             Open::Ask(
-                Ask::Sessions { id, .. } | Ask::List { id, .. } | Ask::Members { id, .. } | Ask::History { id, .. },
+                Ask::Sessions { id, .. }
+                | Ask::List { id, .. }
+                | Ask::Members { id, .. }
+                | Ask::History { id, .. }
+                | Ask::Posts { id, .. }
+                | Ask::People { id, .. },
             ) => Outcome::Reply { id, result: Ok(Push::Done(wire::Done {})) },
         }
     }
@@ -246,7 +259,12 @@ fn failed(open: Open, failure: Failure) -> Outcome {
         Open::Ask(Ask::AttachOne { id, log, .. }) => Outcome::AttachedOne { id, log, result: Err(failure) },
         Open::Ask(Ask::Heads { .. }) => Outcome::Heads { result: Err(failure) },
         Open::Ask(
-            Ask::Sessions { id, .. } | Ask::List { id, .. } | Ask::Members { id, .. } | Ask::History { id, .. },
+            Ask::Sessions { id, .. }
+            | Ask::List { id, .. }
+            | Ask::Members { id, .. }
+            | Ask::History { id, .. }
+            | Ask::Posts { id, .. }
+            | Ask::People { id, .. },
         ) => Outcome::Reply { id, result: Err(failure) },
     }
 }
@@ -264,6 +282,10 @@ fn kind(command: Command) -> Kind {
             Kind::Send(wire::Send { log_id: log(n).to_wire(), client_id, body: "hello".into(), ..Default::default() })
         }
         Command::Malformed => Kind::Send(wire::Send::default()),
+        Command::Post => Kind::PostCreate(wire::PostCreate { client_id, body: "hello".into(), ..Default::default() }),
+        Command::Follow => Kind::Follow(wire::UserChange { client_id, user_id: log(0).to_wire() }),
+        Command::ReadPosts => Kind::PostList(wire::PostList { user_id: log(0).to_wire(), ..Default::default() }),
+        Command::ReadPeople => Kind::ProfileGet(wire::ProfileGet { user_id: log(0).to_wire() }),
         Command::Open { log: n } => {
             Kind::ConversationOpen(wire::ConversationOpen { log_id: log(n).to_wire(), after_seq: 2 })
         }
