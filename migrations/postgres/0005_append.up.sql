@@ -136,7 +136,7 @@ DECLARE
     deed     record;
 BEGIN
     -- People who are named for the first time. A stranger to the conversation makes none.
-    IF rare THEN
+    IF kinds && '{22,23}' THEN
         PERFORM ensure_users(ARRAY(
             SELECT m.id::uuid
             FROM unnest(log_at, senders, kinds, details) AS x (l, sender, kind, d),

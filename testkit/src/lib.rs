@@ -5,8 +5,10 @@
 
 mod cluster;
 mod database;
+mod explained;
 mod server;
 
 pub use cluster::Cluster;
 pub use database::TestDatabase;
+pub use explained::{Explained, Found};
 pub use server::Server;

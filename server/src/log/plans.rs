@@ -1,14 +1,8 @@
 //! How PostgreSQL runs the hot statements on a million rows, before and after it has gathered statistics.
 #![cfg(test)]
 
-use std::collections::BTreeSet;
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
-
-use bowline_testkit::TestDatabase;
-use serde_json::Value;
+use bowline_testkit::{Explained, TestDatabase};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use super::store;
 
@@ -38,96 +32,12 @@ const ADD: &str =
 /// What is run, its parameters, how many rows it returns, the indexes that it uses, and the most pages that it reads.
 type Check<'a> = (&'a str, &'a str, &'a [&'a (dyn ToSql + Sync)], u64, &'a [&'a str], u64);
 
-/// Runs statements and sees the plan of each, those inside of functions too.
-struct Explained {
-    client: Client,
-    notices: Arc<Mutex<Vec<String>>>,
-}
-
-/// What the plans of one statement do.
-#[derive(Debug, Default)]
-struct Found {
-    indexes: BTreeSet<String>,
-    /// Scans of whole tables, and sorts of what comes from one.
-    wrong: Vec<String>,
-    /// Pages of tables and indexes, the catalogue's not counted.
-    buffers: u64,
-}
-
-impl Explained {
-    async fn connect(database: &TestDatabase) -> Self {
-        let (client, mut connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
-        let notices = Arc::new(Mutex::new(Vec::new()));
-        let seen = notices.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notice(notice) = message {
-                    seen.lock().unwrap().push(notice.message().to_owned());
-                }
-            }
-        });
-        client
-            .batch_execute(
-                "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
-                 SET auto_explain.log_analyze = on; SET auto_explain.log_buffers = on; SET auto_explain.log_timing = off;
-                 SET auto_explain.log_format = json; SET client_min_messages = log; SET statement_timeout = 0; BEGIN",
-            )
-            .await
-            .unwrap();
-        Self { client, notices }
-    }
-
-    async fn run(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> (u64, Found) {
-        self.notices.lock().unwrap().clear();
-        self.client.batch_execute("SAVEPOINT before").await.unwrap();
-        let rows = self.client.query(sql, parameters).await.unwrap().len() as u64;
-        // The plan of the statement itself is told when its portal goes.
-        self.client.batch_execute("SELECT 1; ROLLBACK TO before").await.unwrap();
-        let mut found = Found::default();
-        let plans = std::mem::take(&mut *self.notices.lock().unwrap());
-        for plan in plans.iter().filter_map(|text| text.split_once("plan:")) {
-            let plan: Value = serde_json::from_str(plan.1).unwrap();
-            found.walk(&plan["Plan"]);
-        }
-        (rows, found)
-    }
-}
-
-impl Found {
-    /// Whether a table is read below.
-    fn walk(&mut self, plan: &Value) -> bool {
-        let node = plan["Node Type"].as_str().unwrap();
-        if let Some(index) = plan["Index Name"].as_str() {
-            self.indexes.insert(index.to_owned());
-        }
-        let mut reads_table = plan["Relation Name"].is_string();
-        let mut own_buffers = buffers(plan);
-        for below in plan["Plans"].as_array().into_iter().flatten() {
-            // A CTE counts for whoever runs it first, which need not be the node above it.
-            own_buffers = own_buffers.saturating_sub(buffers(below));
-            let is_subplan = below["Parent Relationship"] == "SubPlan" || below["Parent Relationship"] == "InitPlan";
-            reads_table |= self.walk(below) && !is_subplan;
-        }
-        if reads_table || plan["Index Name"].is_string() {
-            self.buffers += own_buffers;
-        }
-        if node == "Seq Scan" || (node.contains("Sort") && reads_table) {
-            self.wrong.push(plan.to_string());
-        }
-        reads_table
-    }
-}
-
-fn buffers(plan: &Value) -> u64 {
-    plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
-}
-
 #[tokio::test]
 async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
     let database = TestDatabase::shared("million", MILLION).await;
     let explained = Explained::connect(&database).await;
     let id = |name: &str| {
-        let client = &explained.client;
+        let client = explained.client();
         let sql = format!("SELECT md5('{name}')::uuid");
         async move { client.query_one(&sql, &[]).await.unwrap().get::<_, uuid::Uuid>(0) }
     };
@@ -137,7 +47,7 @@ async fn hot_statements_use_their_index_and_read_no_more_than_they_return() {
     for analysed in [false, true] {
         if analysed {
             // Within the transaction: for the next run the table is as it was.
-            explained.client.batch_execute("ANALYZE entries, heads, membership, read_positions").await.unwrap();
+            explained.client().batch_execute("ANALYZE entries, heads, membership, read_positions").await.unwrap();
         }
         // A page of rows that came among those of a thousand other logs is a block a row.
         let checks: [Check; 8] = [
@@ -194,7 +104,7 @@ async fn plans_made_while_the_table_was_empty_hold_when_it_has_grown() {
     let database = TestDatabase::create().await;
     database.connect().await.batch_execute("VACUUM entries").await.unwrap();
     let explained = Explained::connect(&database).await;
-    let client = &explained.client;
+    let client = explained.client();
     let (log, user) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
     client.execute("INSERT INTO heads (log_id) VALUES ($1)", &[&log]).await.unwrap();
     let member = "INSERT INTO membership (conversation_id, user_id, joined_seq, user_seq) VALUES ($1, $2, 1, 1)";
@@ -242,5 +152,55 @@ async fn adding_members_reads_their_heads_and_nobody_elses() {
         // All heads are some 150 pages and 20,000 rows; a person costs a handful of probes and inserts.
         assert!(found.buffers <= 40 * NEW as u64, "{state}: {found:#?}");
         client.batch_execute("ANALYZE").await.unwrap();
+    }
+}
+
+/// $1 logs, $2 actor, $3 what becomes the attrs, $4 kind, $5 text.
+const SOCIAL: &str =
+    "SELECT 1 / (outcome = 0)::int FROM append(1, $1, ARRAY[array_position($1, $2::uuid)], ARRAY[$2::uuid], '{0}',
+    ARRAY[gen_random_uuid()], '{7}', ARRAY[$4::smallint], '{NULL}', '{NULL}', ARRAY[$5::text], ARRAY[$3::jsonb])";
+
+#[tokio::test]
+async fn what_is_done_with_posts_and_people_reads_a_few_rows_of_each_table() {
+    let database = TestDatabase::shared("social", include_str!("../../tests/social/large.sql")).await;
+    let explained = Explained::connect(&database).await;
+    let ids = "SELECT md5('user150')::uuid, md5('user7')::uuid, md5('post7')::uuid";
+    let row = explained.client().query_one(ids, &[]).await.unwrap();
+    let (actor, other, post): (uuid::Uuid, uuid::Uuid, uuid::Uuid) = (row.get(0), row.get(1), row.get(2));
+    let mut both = vec![actor, other];
+    both.sort();
+    let (on_post, on_user) = (serde_json::json!({ "post": post }), serde_json::json!({ "user": other }));
+    let new = |field: &str| {
+        let mut details = on_post.clone();
+        details[field] = uuid::Uuid::new_v4().to_string().into();
+        details
+    };
+    for analysed in [false, true] {
+        if analysed {
+            explained.client().batch_execute("ANALYZE").await.unwrap();
+        }
+        for (what, who, details, kind) in [
+            ("a post", actor, new("post"), 48_i16),
+            ("a deletion", other, on_post.clone(), 49),
+            ("a like", actor, on_post.clone(), 50),
+            ("an unlike", actor, on_post.clone(), 51),
+            ("a comment", actor, new("comment"), 52),
+            ("a share", actor, on_post.clone(), 53),
+            ("a follow", actor, on_user.clone(), 56),
+            ("an unfollow", actor, on_user.clone(), 57),
+            ("a block", actor, on_user.clone(), 58),
+            ("an unblock", actor, on_user.clone(), 59),
+            ("a mute", actor, on_user.clone(), 60),
+            ("a profile", actor, serde_json::json!({ "bio": "x" }), 62),
+        ] {
+            let text = Some("x");
+            // What a session does for the first time, it looks up in the catalogue.
+            explained.run(SOCIAL, &[&both, &who, &details, &kind, &text]).await;
+            let (rows, found) = explained.run(SOCIAL, &[&both, &who, &details, &kind, &text]).await;
+            let what = format!("{what}, analysed: {analysed}: {found:#?}");
+            assert!(rows >= 1, "{what}");
+            assert!(found.wrong.is_empty(), "{what}");
+            assert!(found.buffers <= 140, "{what}");
+        }
     }
 }
