@@ -14,5 +14,6 @@ mod membership;
 mod nodes;
 mod resume;
 mod slow;
+mod social;
 mod storm;
 mod topics;
