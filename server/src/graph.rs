@@ -8,7 +8,6 @@
 //! - whom somebody blocks or mutes is told to himself alone;
 //! - a list is read by the place of its last item, never by counting.
 
-mod plans;
 mod store;
 
 use bowline_protocol::command::{Page, PeopleChange, PeopleQuery};

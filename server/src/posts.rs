@@ -8,7 +8,6 @@
 //! - a list is read by the place of its last item, never by counting;
 //! - counts are sums of what is committed.
 
-mod plans;
 mod store;
 
 use bowline_protocol::command::{Page, PostChange, PostQuery};

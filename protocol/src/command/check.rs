@@ -1,7 +1,7 @@
 //! The checks themselves. Each failure names the field as `command.field`.
 
-use super::{Cursor, DEFAULT_PAGE, Draft, MAX_PAGE, MessageFields, Page, ProfileChange};
-use crate::limits::{ATTACHMENT_BYTES, AVATAR_URL_BYTES, BIO_BYTES, DISPLAY_NAME_BYTES, EMOJI_BYTES, Limits};
+use super::{Cursor, DEFAULT_PAGE, MAX_PAGE, MessageFields, Page};
+use crate::limits::{ATTACHMENT_BYTES, EMOJI_BYTES, Limits};
 use crate::{ClientId, Code, Failure, LogId, PostId, Seq, UserId, wire};
 
 #[derive(Clone, Copy)]
@@ -147,49 +147,7 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// A post says something or shows something.
-    pub(super) fn draft(
-        &self,
-        body: String,
-        attachments: Vec<wire::Attachment>,
-        attrs: Option<String>,
-    ) -> Result<Draft, Failure> {
-        self.attachments(&attachments)?;
-        let body = match attachments.is_empty() {
-            true => self.said("body", body, self.limits.body_bytes)?,
-            false => self.text("body", body, self.limits.body_bytes)?,
-        };
-        Ok(Draft { body, attachments, attrs: attrs.map(|text| self.object("attrs", text)).transpose()? })
-    }
-
-    /// Text that is not blank.
-    pub(super) fn said(&self, field: &str, text: String, limit: u64) -> Result<String, Failure> {
-        if text.trim().is_empty() {
-            return Err(self.invalid(field, "is blank"));
-        }
-        self.text(field, text, limit)
-    }
-
-    pub(super) fn profile(&self, set: wire::ProfileSet) -> Result<ProfileChange, Failure> {
-        let name = set.display_name.map(|name| self.said("display_name", name, DISPLAY_NAME_BYTES));
-        let url = set.avatar_url.map(|url| self.text("avatar_url", url, AVATAR_URL_BYTES));
-        let change = ProfileChange {
-            display_name: name.transpose()?,
-            avatar_url: url.transpose()?,
-            bio: set.bio.map(|bio| self.text("bio", bio, BIO_BYTES)).transpose()?,
-        };
-        for (field, line) in [("display_name", &change.display_name), ("avatar_url", &change.avatar_url)] {
-            if line.as_deref().unwrap_or_default().chars().any(char::is_control) {
-                return Err(self.invalid(field, "holds a control character"));
-            }
-        }
-        if change == ProfileChange::default() {
-            return Err(self.invalid("display_name", "nothing to set: one of display_name, avatar_url, bio"));
-        }
-        Ok(change)
-    }
-
-    fn attachments(&self, attachments: &[wire::Attachment]) -> Result<(), Failure> {
+    pub(super) fn attachments(&self, attachments: &[wire::Attachment]) -> Result<(), Failure> {
         self.count("attachments", attachments.len(), self.limits.attachments)?;
         for (i, attachment) in attachments.iter().enumerate() {
             self.attachment(&format!("attachments[{i}]"), attachment)?;
@@ -214,7 +172,7 @@ impl<'a> Checker<'a> {
     }
 
     /// `attrs`: one JSON object, written in one way whatever codec it came by, so that a resend is recognised.
-    fn object(&self, field: &str, text: String) -> Result<String, Failure> {
+    pub(super) fn object(&self, field: &str, text: String) -> Result<String, Failure> {
         let limit = self.limits.attrs_bytes;
         if text.len() as u64 > limit {
             return Err(Failure::too_large(self.path(field), limit));

@@ -2,7 +2,7 @@
 
 use super::Command;
 use super::check::Checker;
-use crate::limits::Limits;
+use crate::limits::{AVATAR_URL_BYTES, BIO_BYTES, DISPLAY_NAME_BYTES, Limits};
 use crate::wire::client_frame::Kind;
 use crate::wire::{self, PeopleKind};
 use crate::{Code, CommentId, Failure, PostId, UserId};
@@ -116,7 +116,7 @@ fn check_people_change(kind: Kind, limits: &Limits) -> Result<Command, Failure> 
         Kind::ProfileSet(p) => {
             let check = Checker::new("profile_set", limits);
             let client_id = check.client_id(&p.client_id)?;
-            return Ok(Command::ChangePeople { client_id, change: PeopleChange::Profile(check.profile(p)?) });
+            return Ok(Command::ChangePeople { client_id, change: PeopleChange::Profile(profile(&check, p)?) });
         }
         other => return check_post_change(other, limits),
     };
@@ -129,7 +129,7 @@ fn check_post_change(kind: Kind, limits: &Limits) -> Result<Command, Failure> {
     let (check, client_id, change) = match kind {
         Kind::PostCreate(p) => {
             let check = Checker::new("post_create", limits);
-            (check, p.client_id, PostChange::Create(check.draft(p.body, p.attachments, p.attrs)?))
+            (check, p.client_id, PostChange::Create(draft(&check, p.body, p.attachments, p.attrs, limits)?))
         }
         Kind::PostDelete(p) => {
             let check = Checker::new("post_delete", limits);
@@ -149,10 +149,53 @@ fn check_post_change(kind: Kind, limits: &Limits) -> Result<Command, Failure> {
         }
         Kind::CommentCreate(c) => {
             let check = Checker::new("comment_create", limits);
-            let body = check.said("body", c.body, limits.body_bytes)?;
+            let body = said(&check, "body", c.body, limits.body_bytes)?;
             (check, c.client_id, PostChange::Comment { post: check.post(&c.post_id)?, body })
         }
         _ => return Err(Failure::new(Code::UnknownCommand)),
     };
     Ok(Command::ChangePost { client_id: check.client_id(&client_id)?, change })
+}
+
+/// A post says something or shows something.
+fn draft(
+    check: &Checker<'_>,
+    body: String,
+    attachments: Vec<wire::Attachment>,
+    attrs: Option<String>,
+    limits: &Limits,
+) -> Result<Draft, Failure> {
+    check.attachments(&attachments)?;
+    let body = match attachments.is_empty() {
+        true => said(check, "body", body, limits.body_bytes)?,
+        false => check.text("body", body, limits.body_bytes)?,
+    };
+    Ok(Draft { body, attachments, attrs: attrs.map(|text| check.object("attrs", text)).transpose()? })
+}
+
+fn profile(check: &Checker<'_>, set: wire::ProfileSet) -> Result<ProfileChange, Failure> {
+    let name = set.display_name.map(|name| said(check, "display_name", name, DISPLAY_NAME_BYTES));
+    let url = set.avatar_url.map(|url| check.text("avatar_url", url, AVATAR_URL_BYTES));
+    let change = ProfileChange {
+        display_name: name.transpose()?,
+        avatar_url: url.transpose()?,
+        bio: set.bio.map(|bio| check.text("bio", bio, BIO_BYTES)).transpose()?,
+    };
+    for (field, line) in [("display_name", &change.display_name), ("avatar_url", &change.avatar_url)] {
+        if line.as_deref().unwrap_or_default().chars().any(char::is_control) {
+            return Err(check.invalid(field, "holds a control character"));
+        }
+    }
+    if change == ProfileChange::default() {
+        return Err(check.invalid("display_name", "nothing to set: one of display_name, avatar_url, bio"));
+    }
+    Ok(change)
+}
+
+/// Text that is not blank.
+fn said(check: &Checker<'_>, field: &str, text: String, limit: u64) -> Result<String, Failure> {
+    if text.trim().is_empty() {
+        return Err(check.invalid(field, "is blank"));
+    }
+    check.text(field, text, limit)
 }

@@ -1,6 +1,8 @@
 //! The SQL of this room. What is read of large tables is read by functions of the schema, which carry the planner's
 //! settings.
 
+mod plans;
+
 use std::time::SystemTime;
 
 use bowline_protocol::command::Page;
@@ -23,7 +25,7 @@ pub(super) fn failed(what: &'static str) -> impl Fn(Fault) -> Failure {
 }
 
 /// $1 reader, $2 user.
-pub(super) const PROFILE: &str = "
+const PROFILE: &str = "
 SELECT u.id, u.display_name, u.avatar_url, u.bio, c.followers, c.followees, c.posts,
        EXISTS (SELECT FROM follows f WHERE f.follower_id = $1 AND f.followee_id = $2) AS followed,
        EXISTS (SELECT FROM follows f WHERE f.follower_id = $2 AND f.followee_id = $1) AS follows_you,
@@ -60,7 +62,7 @@ pub(super) async fn profile(
 
 /// $1 reader, $2 user, $3 which list, $4 and $5 the place, $6 how many. One row at least, which says whether there is such a
 /// user for this reader. The rows come in the order of an index, kept through joins with one row each.
-pub(super) const PEOPLE: &str = "
+const PEOPLE: &str = "
 SELECT me.sees, p.* FROM (
     SELECT EXISTS (SELECT FROM users u WHERE u.id = $2)
        AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = $2 AND b.target_id = $1)) me (sees)

@@ -1,6 +1,8 @@
 //! The SQL of this room. What is read of large tables is read by functions of the schema, which carry the planner's
 //! settings.
 
+mod plans;
+
 use std::time::SystemTime;
 
 use bowline_protocol::command::Page;
@@ -23,7 +25,7 @@ pub(super) fn failed(what: &'static str) -> impl Fn(Fault) -> Failure {
 }
 
 /// $1 ids.
-pub(super) const POSTS: &str = "SELECT * FROM read_posts($1)";
+const POSTS: &str = "SELECT * FROM read_posts($1)";
 
 /// A post as everybody sees it; `Some(None)` when it was deleted.
 pub(super) async fn post(
@@ -46,7 +48,7 @@ pub(super) struct Regard {
 }
 
 /// $1 reader, $2 post.
-pub(super) const REGARD: &str = "
+const REGARD: &str = "
 SELECT apart($1, p.author_id), EXISTS (SELECT FROM post_likes l WHERE l.post_id = p.id AND l.user_id = $1)
 FROM posts p WHERE p.id = $2";
 
@@ -63,7 +65,7 @@ pub(super) async fn regard(
 
 /// $1 reader, $2 author, $3 and $4 the place, $5 how many. One row at least, which says whether there is such a user for
 /// this reader.
-pub(super) const POSTS_BY: &str = "
+const POSTS_BY: &str = "
 SELECT me.sees, p.* FROM (SELECT EXISTS (SELECT FROM users u WHERE u.id = $2) AND NOT apart($1, $2)) me (sees)
 LEFT JOIN LATERAL read_posts_by($1, $2, coalesce($3, 'infinity'::timestamptz), $4, $5) p ON me.sees";
 
@@ -97,7 +99,7 @@ pub(super) enum Sight<T> {
 }
 
 /// As `POSTS_BY`, $2 a post.
-pub(super) const COMMENTS: &str = "
+const COMMENTS: &str = "
 SELECT post.deleted, c.* FROM (
     SELECT p.id, p.deleted_at IS NOT NULL AS deleted FROM posts p WHERE p.id = $2 AND NOT apart($1, p.author_id)) post
 LEFT JOIN LATERAL read_comments($1, $2, coalesce($3, 'infinity'::timestamptz), $4, $5) c ON NOT post.deleted";

@@ -7,9 +7,9 @@ use bowline_testkit::{Explained, TestDatabase};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::store;
+use crate::posts::store;
 
-const LARGE: &str = include_str!("../../tests/social/large.sql");
+const LARGE: &str = include_str!("../../../tests/social/large.sql");
 
 /// What is run, its parameters, how many rows it returns, the indexes that it uses, and the most pages that it reads.
 type Check<'a> = (&'a str, &'a str, &'a [&'a (dyn ToSql + Sync)], u64, &'a [&'a str], u64);
@@ -47,7 +47,7 @@ async fn reads_use_their_index_and_read_no_more_than_they_return() {
                 &[&reader, &post],
                 1,
                 &["blocks_pkey", "post_likes_pkey", "posts_pkey"],
-                14,
+                20,
             ),
             ("the first posts", store::POSTS_BY, &[&reader, &author, &none, &first, &21_i64], 21, &by, 21 * 16),
             ("the last posts", store::POSTS_BY, &[&reader, &author, &late, &first, &21_i64], 21, &by, 21 * 16),

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use bowline_testkit::{Explained, TestDatabase};
 use uuid::Uuid;
 
-use super::store;
+use crate::graph::store;
 
-const LARGE: &str = include_str!("../../tests/social/large.sql");
+const LARGE: &str = include_str!("../../../tests/social/large.sql");
 
 #[tokio::test]
 async fn reads_use_their_index_and_read_no_more_than_they_return() {
