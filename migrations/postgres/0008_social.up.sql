@@ -262,8 +262,9 @@ SET enable_sort = off SET jit = off AS $$
     SELECT c.id, c.author_id, u.display_name, u.avatar_url, c.body, c.created_at
     FROM (SELECT * FROM comments c
           WHERE c.post_id = post AND (c.created_at, c.id) < (before_at, before_id)
-            AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = reader AND b.target_id = c.author_id)
-            AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = c.author_id AND b.target_id = reader)
+            -- One probe a comment: as a join it could walk all that the reader blocks, for each.
+            AND (SELECT true FROM blocks b WHERE b.user_id = reader AND b.target_id = c.author_id LIMIT 1) IS NULL
+            AND (SELECT true FROM blocks b WHERE b.user_id = c.author_id AND b.target_id = reader LIMIT 1) IS NULL
           ORDER BY c.created_at DESC, c.id DESC LIMIT most) c
     CROSS JOIN LATERAL (SELECT * FROM users u WHERE u.id = c.author_id LIMIT 1) u
     ORDER BY c.created_at DESC, c.id DESC;

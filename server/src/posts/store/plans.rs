@@ -49,10 +49,10 @@ async fn reads_use_their_index_and_read_no_more_than_they_return() {
                 &["blocks_pkey", "post_likes_pkey", "posts_pkey"],
                 20,
             ),
-            ("the first posts", store::POSTS_BY, &[&reader, &author, &none, &first, &21_i64], 21, &by, 21 * 16),
-            ("the last posts", store::POSTS_BY, &[&reader, &author, &late, &first, &21_i64], 21, &by, 21 * 16),
-            ("the first comments", store::COMMENTS, &[&reader, &post, &none, &first, &21_i64], 21, &under, 21 * 10),
-            ("the last comments", store::COMMENTS, &[&reader, &post, &late, &first, &21_i64], 21, &under, 21 * 10),
+            ("the first posts", store::POSTS_BY, &[&reader, &author, &none, &first, &21_i64], 21, &by, 21 * 20),
+            ("the last posts", store::POSTS_BY, &[&reader, &author, &late, &first, &21_i64], 21, &by, 21 * 20),
+            ("the first comments", store::COMMENTS, &[&reader, &post, &none, &first, &21_i64], 21, &under, 21 * 20),
+            ("the last comments", store::COMMENTS, &[&reader, &post, &late, &first, &21_i64], 21, &under, 21 * 20),
         ];
         for (what, sql, parameters, rows, indexes, most_buffers) in checks {
             // What a session does for the first time, it looks up in the catalogue.
