@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
         client.batch_execute(vacuum).await?;
     }
     let pool = Pool::new(&database.url().to_owned().into(), &storage::Config::default())?;
-    let log = Log::start(pool.clone(), Config::default(), &Metrics::default(), |_| {});
+    let log = Log::start(pool.clone(), Config::default(), &Metrics::default(), |_, _| {});
     let rows = client.query("SELECT id FROM users ORDER BY id", &[]).await?;
     let authors = rows.iter().map(|row| row.get(0)).collect();
     let bench = Bench { client, posts: Posts::new(pool, log), authors };

@@ -30,7 +30,7 @@ impl World {
         let database = TestDatabase::create().await;
         let config = storage::Config { max_connections: 8, ..storage::Config::default() };
         let pool = Pool::new(&database.url().to_owned().into(), &config).unwrap();
-        let log = Log::start(pool.clone(), bowline::log::Config::default(), &Metrics::default(), |_| {});
+        let log = Log::start(pool.clone(), bowline::log::Config::default(), &Metrics::default(), |_, _| {});
         Self { database, posts: Posts::new(pool.clone(), log.clone()), graph: Graph::new(pool, log) }
     }
 
