@@ -34,6 +34,7 @@ pub struct Config {
     pub accounts: crate::accounts::Config,
     pub log: crate::log::Config,
     pub wire: crate::wire::Config,
+    pub feed: crate::feed::Config,
     pub limits: Limits,
     pub logging: Logging,
 }
@@ -47,6 +48,7 @@ impl Config {
             ("accounts", self.accounts.validate()),
             ("log", self.log.validate()),
             ("wire", self.wire.validate()),
+            ("feed", self.feed.validate()),
             ("limits", limits::validate(&self.limits)),
             ("logging", self.logging.validate()),
         ];
