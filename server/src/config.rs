@@ -31,6 +31,7 @@ pub const HIDDEN: &str = "(hidden)";
 pub struct Config {
     pub http: crate::api::Config,
     pub database: crate::storage::Config,
+    pub redis: crate::storage::redis::Config,
     pub accounts: crate::accounts::Config,
     pub log: crate::log::Config,
     pub wire: crate::wire::Config,
@@ -45,6 +46,7 @@ impl Config {
         let sections = [
             ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("redis", self.redis.validate()),
             ("accounts", self.accounts.validate()),
             ("log", self.log.validate()),
             ("wire", self.wire.validate()),

@@ -7,8 +7,13 @@
 //! asked for (`bulkhead`); a ranking is made by one node at a time, and an older one never replaces a newer one; a reader
 //! who follows a cursor sees no post twice and misses none.
 
+pub mod breaker;
+pub mod budget;
+pub mod bulkhead;
+pub mod cache;
 pub mod candidate;
 mod config;
+pub mod page;
 pub mod ranking;
 
 pub use config::Config;

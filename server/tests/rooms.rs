@@ -33,6 +33,22 @@ fn sessions_do_no_io_and_read_no_clock() {
     }
 }
 
+#[test]
+fn what_is_pure_in_the_feed_does_no_io_and_reads_no_clock() {
+    let outside = ["tokio", "redis", "net", "fs", "thread", "SystemTime", "random"];
+    let pure = ["candidate", "ranking", "page", "budget", "machine", "entry"];
+    let files = sources(&root().join("src"));
+    let pure: Vec<_> =
+        files.iter().filter(|(path, _)| path[0] == "feed" && pure.contains(&path[path.len() - 1].as_str())).collect();
+    assert_eq!(pure.len(), 6);
+    for (module, text) in pure {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let used: Vec<_> = tokens(text).into_iter().filter(|t| outside.contains(&t.as_str())).collect();
+        assert_eq!(used, [""; 0], "in {}", module.join("::"));
+        assert!(module.ends_with(&["entry".to_owned()]) || !code.contains("Instant::now"), "in {}", module.join("::"));
+    }
+}
+
 const TABLE: &str = "\
     | layer | room | for | never | of its own layer it uses |\n| --- | --- | --- | --- | --- |\n\
     | 7 | `app` | everything | rules | |\n\
