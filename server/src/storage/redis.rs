@@ -110,6 +110,9 @@ impl Redis {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(config.in_flight);
         let first = connect(&client, &settings).await;
+        if let Ok(connection) = &first {
+            shared.set(Some(connection.clone()));
+        }
         let keeper = tokio::spawn(keep(shared.clone(), client, settings, first));
         Ok(Some(Self { shared, _keeper: Arc::new(Keeper(keeper)) }))
     }

@@ -1,5 +1,7 @@
 //! Redis is killed, or hangs, while a thousand callers wait: memory and the bulkhead hold.
 
+use std::time::Duration;
+
 use bowline::feed::cache::Config;
 use bowline_testkit::Redis as Server;
 
@@ -8,7 +10,7 @@ use crate::stampede::{CALLERS, ask_for_each, ask_for_one};
 
 /// Both nodes with what `patient` keeps near, over one Redis that `fail` takes away while the first ranking is made.
 async fn check(mut server: Server, fail: impl AsyncFnOnce(&mut Server), heal: impl AsyncFnOnce(&mut Server)) {
-    let nodes = [Node::new(patient(), Some(&server)).await, Node::new(patient(), Some(&server)).await];
+    let nodes = [Node::hasty(patient(), &server).await, Node::hasty(patient(), &server).await];
     let maker = Maker::new(0);
     let asking = ask_for_one(&nodes, 0, &maker).await;
     fail(&mut server).await;
@@ -50,8 +52,9 @@ async fn hung() {
 #[tokio::test]
 async fn what_was_made_without_redis_is_newer_than_what_it_kept() {
     let server = Server::start().await;
-    let config = Config { soft: std::time::Duration::ZERO, ..looking() };
-    let node = Node::new(config, Some(&server)).await;
+    // A turn that Redis gives when it goes on, to one who has long given up, ends by itself.
+    let config = Config { soft: Duration::ZERO, turn: Duration::from_millis(300), ..looking() };
+    let node = Node::hasty(config, &server).await;
     let maker = Maker::new(1);
     node.get(1, &maker).await.unwrap();
     let other = Node::new(looking(), Some(&server)).await;

@@ -1,5 +1,6 @@
 //! Nodes with a cache each, and a maker that counts what it makes and waits where the test wants it to.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,10 +44,21 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// On a machine that is busy Redis is slow: here a command has as long as it takes.
     pub(crate) async fn new(config: Config, server: Option<&Server>) -> Self {
+        Self::with_timeout(config, server, PATIENCE).await
+    }
+
+    /// Gives a command up soon, as a node does.
+    pub(crate) async fn hasty(config: Config, server: &Server) -> Self {
+        Self::with_timeout(config, Some(server), Duration::from_millis(200)).await
+    }
+
+    async fn with_timeout(config: Config, server: Option<&Server>, command_timeout: Duration) -> Self {
         let metrics = Metrics::default();
         let url = server.map(|server| SecretString::from(server.url()));
-        let redis = Redis::open(&redis::Config { url, ..redis::Config::default() }, &metrics).await.unwrap();
+        let redis =
+            Redis::open(&redis::Config { url, command_timeout, ..redis::Config::default() }, &metrics).await.unwrap();
         let codec = Codec {
             to_bytes: |value: &u64| value.to_be_bytes().to_vec(),
             from_bytes: |bytes| bytes.try_into().ok().map(u64::from_be_bytes),
@@ -81,6 +93,8 @@ impl Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it can't be made")]
 pub(crate) struct Failed;
+
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<u64, Failed>> + Send>>;
 
 /// Makes the numbers 1, 2, 3 … when [`Maker::allow`] lets it.
 #[derive(Debug)]
@@ -122,10 +136,7 @@ impl Maker {
         self.versions.lock().unwrap().clone()
     }
 
-    pub(crate) fn work(
-        self: &Arc<Self>,
-    ) -> impl FnOnce(Making<u64>) -> std::pin::Pin<Box<dyn Future<Output = Result<u64, Failed>> + Send>> + Send + 'static
-    {
+    pub(crate) fn work(self: &Arc<Self>) -> impl FnOnce(Making<u64>) -> Work + Send + 'static {
         let maker = self.clone();
         move |making| {
             Box::pin(async move {
