@@ -68,6 +68,7 @@ fn it_opens_on_failures_and_on_slowness() {
     check("less than four of five slow", "0 5a15s", "closed");
     check("cancelled calls don't count", "0 100c, 0 10a, 0 50c9f, 0 f", "closed closed closed open");
     check("what is older than the window does not count", "0 19f, 10000 a, 0 9a9f, 0 f", "closed closed closed open");
+    check("nor what was longer ago still", "0 19f, 15000 a, 0 9a9f, 0 f", "closed closed closed open");
     check("what is within the window does", "0 10f, 8999 9a, 0 a", "closed closed open");
 }
 
