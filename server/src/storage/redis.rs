@@ -104,7 +104,7 @@ impl Redis {
             up: metrics.register("redis_up", "Whether Redis answers", Gauge::default()),
             failed: metrics.register("redis_failed", "Commands to Redis without an answer", Counter::default()),
         });
-        // It answers nothing for longer than a command waits, so what is given up is given up here alone.
+        // A command is given up in `run` alone, which knows its deadline.
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None)
