@@ -31,9 +31,11 @@ pub const HIDDEN: &str = "(hidden)";
 pub struct Config {
     pub http: crate::api::Config,
     pub database: crate::storage::Config,
+    pub redis: crate::storage::redis::Config,
     pub accounts: crate::accounts::Config,
     pub log: crate::log::Config,
     pub wire: crate::wire::Config,
+    pub feed: crate::feed::Config,
     pub limits: Limits,
     pub logging: Logging,
 }
@@ -44,9 +46,11 @@ impl Config {
         let sections = [
             ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("redis", self.redis.validate()),
             ("accounts", self.accounts.validate()),
             ("log", self.log.validate()),
             ("wire", self.wire.validate()),
+            ("feed", self.feed.validate()),
             ("limits", limits::validate(&self.limits)),
             ("logging", self.logging.validate()),
         ];

@@ -11,6 +11,10 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
+    pub fn at(instant: Instant) -> Self {
+        Self(instant)
+    }
+
     /// What is left; zero once it has passed.
     pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())

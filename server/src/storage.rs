@@ -1,11 +1,13 @@
-//! PostgreSQL: the pool that the traffic uses, the migrations, and the embedded default when no database is configured.
+//! PostgreSQL: the pool that the traffic uses, the migrations, and the embedded default when no database is configured; and
+//! the connection to Redis, where there is one.
 //!
 //! May touch sockets, processes and files; knows no domain. Two clients, one job each: `deadpool-postgres` carries the
 //! traffic with unnamed statements only (so it works through PgBouncer in transaction mode), `sqlx` owns the schema.
 //!
 //! Always holds: a process has at most `max_connections` connections for its traffic; nobody waits for one past its
 //! deadline, nor when `max_waiting` others already wait; a connection whose statement was abandoned is never used again;
-//! a database that may lose what it confirmed is not served from, unless that was asked for.
+//! a database that may lose what it confirmed is not served from, unless that was asked for; nobody waits for a Redis that is
+//! away.
 
 pub mod columns;
 mod config;
@@ -14,6 +16,7 @@ pub mod epoch;
 mod fault;
 pub mod migrate;
 mod pool;
+pub mod redis;
 
 use std::path::Path;
 use std::time::Duration;

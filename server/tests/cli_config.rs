@@ -18,7 +18,7 @@ const NOTHING: Run<'static> = Run { file: None, environment: &[], arguments: &[]
 
 fn run(command: &str, run: &Run<'_>) -> Output {
     let mut bowline = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    let ours = |name: &str| name.starts_with("BOWLINE_") || name.starts_with("DATABASE_");
+    let ours = |name: &str| ["BOWLINE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         bowline.env_remove(name);
     }
@@ -55,6 +55,14 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_allowed() {
         (
             Run { environment: &[("DATABASE_URL", "mysql://root:hunter2@db/x")], ..NOTHING },
             &["database.url = (hidden)", "DATABASE_URL", "postgres://"],
+        ),
+        (
+            Run { environment: &[("REDIS_URL", "rediss://root:hunter2@cache")], ..NOTHING },
+            &["redis.url = (hidden)", "REDIS_URL", "redis://"],
+        ),
+        (
+            Run { arguments: &["--set", "feed.ranking.half_life_h=0"], ..NOTHING },
+            &["feed.ranking.half_life_h = 0", "--set", "a number from 0.001"],
         ),
         (
             Run { file: Some("[http]\nlisten = \"everywhere\""), ..NOTHING },
@@ -174,9 +182,12 @@ fn what_it_prints_is_a_configuration_that_gives_the_same() {
 
 #[test]
 fn a_secret_is_never_shown() {
-    let url = [("DATABASE_URL", "postgres://bowline:hunter2@db/bowline")];
-    let shown = text(&run("config", &Run { environment: &url, ..NOTHING }).stdout);
-    assert!(shown.contains("url = \"(hidden)\"  # DATABASE_URL"), "{shown}");
+    let urls =
+        [("DATABASE_URL", "postgres://bowline:hunter2@db/bowline"), ("REDIS_URL", "redis://bowline:hunter2@cache")];
+    let shown = text(&run("config", &Run { environment: &urls, ..NOTHING }).stdout);
+    for (name, _) in urls {
+        assert!(shown.contains(&format!("url = \"(hidden)\"  # {name}")), "{shown}");
+    }
     assert!(!shown.contains("hunter2"));
 }
 

@@ -33,6 +33,25 @@ fn sessions_do_no_io_and_read_no_clock() {
     }
 }
 
+#[test]
+fn what_is_pure_in_the_feed_does_no_io_and_reads_no_clock() {
+    let outside = ["tokio", "redis", "net", "fs", "thread", "SystemTime", "rand", "Instant::now", "Deadline::after"];
+    let pure = ["candidate", "ranking", "page", "budget", "machine"];
+    let files = sources(&root().join("src"));
+    let pure =
+        files.iter().filter(|(module, _)| module[0] == "feed" && pure.contains(&module[module.len() - 1].as_str()));
+    let mut seen = 0;
+    for (module, text) in pure {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let code = tokens(code).concat();
+        let used: Vec<_> = outside.iter().filter(|word| code.contains(&format!("{word}::"))).collect();
+        let called: Vec<_> = outside.iter().filter(|word| code.contains(&format!("{word}("))).collect();
+        assert!(used.is_empty() && called.is_empty(), "{used:?} {called:?} in {}", module.join("::"));
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
+}
+
 const TABLE: &str = "\
     | layer | room | for | never | of its own layer it uses |\n| --- | --- | --- | --- | --- |\n\
     | 7 | `app` | everything | rules | |\n\

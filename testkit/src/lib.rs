@@ -1,4 +1,4 @@
-//! What the tests of several crates share: real databases, real servers.
+//! What the tests of several crates share: real databases, real servers, a real Redis.
 //!
 //! Tests are processes of their own that run at the same time, so nothing here lives in memory between them: what is
 //! shared is a database, made under an advisory lock by whoever comes first.
@@ -6,9 +6,11 @@
 mod cluster;
 mod database;
 mod explained;
+mod redis;
 mod server;
 
 pub use cluster::Cluster;
 pub use database::TestDatabase;
 pub use explained::{Explained, Found};
+pub use redis::Redis;
 pub use server::Server;

@@ -8,7 +8,12 @@ use anyhow::{Context as _, bail};
 use crate::command;
 
 /// A package that the tests need, and the program by which it is known to be there.
-const NEEDED: &[(&str, &str)] = &[("postgresql", "postgres"), ("pgbouncer", "pgbouncer"), ("python3-venv", "python3")];
+const NEEDED: &[(&str, &str)] = &[
+    ("postgresql", "postgres"),
+    ("pgbouncer", "pgbouncer"),
+    ("redis-server", "redis-server"),
+    ("python3-venv", "python3"),
+];
 
 pub(crate) fn install() -> anyhow::Result<()> {
     let missing: Vec<&str> = NEEDED.iter().map(|(package, _)| *package).filter(|package| !is_there(package)).collect();

@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::{Config, HIDDEN, Invalid};
 
 /// Names of the environment that every tool of the field knows.
-const ALIASES: [(&str, &str); 3] = [
+const ALIASES: [(&str, &str); 4] = [
     ("DATABASE_URL", "database.url"),
     ("DATABASE_DIRECT_URL", "database.direct_url"),
     ("DATABASE_MAX_CONNECTIONS", "database.max_connections"),
+    ("REDIS_URL", "redis.url"),
 ];
 const PREFIX: &str = "BOWLINE_";
 /// These begin like a key and are read elsewhere.
