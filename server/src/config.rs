@@ -31,6 +31,8 @@ pub const HIDDEN: &str = "(hidden)";
 pub struct Config {
     pub http: crate::api::Config,
     pub database: crate::storage::Config,
+    pub clickhouse: crate::storage::clickhouse::Config,
+    pub export: crate::feed::export::Config,
     pub accounts: crate::accounts::Config,
     pub log: crate::log::Config,
     pub wire: crate::wire::Config,
@@ -44,6 +46,8 @@ impl Config {
         let sections = [
             ("http", self.http.validate()),
             ("database", self.database.validate()),
+            ("clickhouse", self.clickhouse.validate()),
+            ("export", self.export.validate()),
             ("accounts", self.accounts.validate()),
             ("log", self.log.validate()),
             ("wire", self.wire.validate()),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod conversations;
 pub mod deadline;
 pub mod dispatch;
+pub mod feed;
 pub mod limits;
 pub mod log;
 pub mod session;

@@ -18,7 +18,7 @@ const NOTHING: Run<'static> = Run { file: None, environment: &[], arguments: &[]
 
 fn run(command: &str, run: &Run<'_>) -> Output {
     let mut bowline = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    let ours = |name: &str| name.starts_with("BOWLINE_") || name.starts_with("DATABASE_");
+    let ours = |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         bowline.env_remove(name);
     }
@@ -55,6 +55,14 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_allowed() {
         (
             Run { environment: &[("DATABASE_URL", "mysql://root:hunter2@db/x")], ..NOTHING },
             &["database.url = (hidden)", "DATABASE_URL", "postgres://"],
+        ),
+        (
+            Run { environment: &[("CLICKHOUSE_URL", "https://bowline:hunter2@db:8443/bowline")], ..NOTHING },
+            &["clickhouse.url = (hidden)", "CLICKHOUSE_URL", "http://"],
+        ),
+        (
+            Run { file: Some("[clickhouse]\nmax_in_flight = 0"), ..NOTHING },
+            &["clickhouse.max_in_flight = 0", "from 1 to 1000"],
         ),
         (
             Run { file: Some("[http]\nlisten = \"everywhere\""), ..NOTHING },

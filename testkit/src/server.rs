@@ -103,8 +103,8 @@ async fn spawn(
 
 fn command(program: &str, database_url: &str, settings: &Settings) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BOWLINE_") || name.starts_with("DATABASE_"))
-    {
+    let ours = |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command.env("DATABASE_URL", database_url);

@@ -8,7 +8,14 @@ use anyhow::{Context as _, bail};
 use crate::command;
 
 /// A package that the tests need, and the program by which it is known to be there.
-const NEEDED: &[(&str, &str)] = &[("postgresql", "postgres"), ("pgbouncer", "pgbouncer"), ("python3-venv", "python3")];
+const NEEDED: &[(&str, &str)] = &[
+    ("gcc", "cc"),
+    ("npm", "npm"),
+    ("pgbouncer", "pgbouncer"),
+    ("postgresql", "postgres"),
+    ("python3-venv", "python3"),
+    ("redis-server", "redis-server"),
+];
 
 pub(crate) fn install() -> anyhow::Result<()> {
     let missing: Vec<&str> = NEEDED.iter().map(|(package, _)| *package).filter(|package| !is_there(package)).collect();
@@ -23,9 +30,11 @@ pub(crate) fn install() -> anyhow::Result<()> {
         let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
         command.args(if root { &[][..] } else { &["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"] });
         command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        // What a task itself has to say is all that stands on its output.
+        command.stdout(std::io::stderr());
         command::run(&mut command)
     };
-    println!("installing {}", missing.join(", "));
+    eprintln!("installing {}", missing.join(", "));
     apt_get(&["update"]).with_context(|| format!("{} must be installed", missing.join(", ")))?;
     apt_get(&[&["install", "--no-install-recommends"], &missing[..]].concat())?;
     match missing.iter().find(|package| !is_there(package)) {
