@@ -12,5 +12,6 @@ CREATE TABLE IF NOT EXISTS events (
 PARTITION BY toYYYYMM(at)
 ORDER BY (author, post, at)
 TTL toDateTime(at) + INTERVAL 90 DAY
--- Batches whose tokens are remembered. Every table that a view fills has its own memory.
-SETTINGS non_replicated_deduplication_window = 10000;
+-- Batches whose tokens are remembered, views of all nodes among them: fifty nodes fill it in half an hour. Every table that a
+-- view fills has its own memory.
+SETTINGS non_replicated_deduplication_window = 100000;

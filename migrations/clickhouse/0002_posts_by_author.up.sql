@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS posts_by_author (
 PARTITION BY toYYYYMM(post_at)
 ORDER BY (author, post_at, post)
 TTL toDateTime(post_at) + INTERVAL 90 DAY
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024;
+SETTINGS non_replicated_deduplication_window = 100000, index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS posts_by_author_view TO posts_by_author AS
 SELECT author, post_at, post,

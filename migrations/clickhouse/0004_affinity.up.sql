@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS affinity (
 PARTITION BY toYYYYMM(day)
 ORDER BY (reader, author, day)
 TTL day + INTERVAL 90 DAY
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024;
+SETTINGS non_replicated_deduplication_window = 100000, index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS affinity_view TO affinity AS
 SELECT actor AS reader, author, toDate(at, 'UTC') AS day,

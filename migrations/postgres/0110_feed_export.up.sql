@@ -55,7 +55,7 @@ CREATE FUNCTION engagement(
 RETURNS TABLE (
     txid bigint, log_id uuid, seq bigint, kind smallint, actor uuid, created_at timestamptz, post text, author text)
 LANGUAGE sql STABLE ROWS 1000
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = on SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
     SELECT f.* FROM (
         (SELECT e.txid, e.log_id, e.seq, e.kind, e.sender_id, e.created_at, e.attrs ->> 'post', e.attrs ->> 'author'
          FROM entries e
@@ -65,12 +65,14 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = on SET ji
            AND (e.txid, e.log_id, e.seq) <= (to_txid, to_log, to_seq)
          ORDER BY e.txid, e.log_id, e.seq LIMIT at_most)
         UNION ALL
-        (SELECT e.txid, e.log_id, e.seq, e.kind, e.sender_id, e.created_at, e.attrs ->> 'post', e.attrs ->> 'author'
-         FROM unnest(done_open) AS x (id)
-         JOIN entries e ON e.txid = x.id
-         WHERE e.kind BETWEEN 48 AND 53 AND e.attrs @> '{"counted": true}' AND NOT e.txid = ANY (upto_open)
-           AND (e.txid, e.log_id, e.seq) > (after_txid, after_log, after_seq)
-           AND (e.txid, e.log_id, e.seq) <= (to_txid, to_log, to_seq)
-         ORDER BY e.txid, e.log_id, e.seq LIMIT at_most)) f
+        (SELECT e.* FROM unnest(done_open) AS x (id)
+         CROSS JOIN LATERAL (
+             SELECT e.txid, e.log_id, e.seq, e.kind, e.sender_id, e.created_at, e.attrs ->> 'post', e.attrs ->> 'author'
+             FROM entries e
+             WHERE e.kind BETWEEN 48 AND 53 AND e.attrs @> '{"counted": true}'
+               AND e.txid = x.id AND NOT e.txid = ANY (upto_open)
+               AND (e.txid, e.log_id, e.seq) > (after_txid, after_log, after_seq)
+               AND (e.txid, e.log_id, e.seq) <= (to_txid, to_log, to_seq)
+             ORDER BY e.txid, e.log_id, e.seq LIMIT at_most) e)) f
     ORDER BY 1, 2, 3 LIMIT at_most;
 $$;

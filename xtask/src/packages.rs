@@ -9,12 +9,13 @@ use crate::command;
 
 /// A package that the tests need, and the program by which it is known to be there.
 const NEEDED: &[(&str, &str)] = &[
-    ("gcc", "cc"),
-    ("npm", "npm"),
-    ("pgbouncer", "pgbouncer"),
     ("postgresql", "postgres"),
-    ("python3-venv", "python3"),
+    ("pgbouncer", "pgbouncer"),
     ("redis-server", "redis-server"),
+    ("python3-venv", "python3"),
+    // To fetch and build the ClickHouse of `testkit/clickhouse`.
+    ("npm", "npm"),
+    ("gcc", "cc"),
 ];
 
 pub(crate) fn install() -> anyhow::Result<()> {

@@ -108,6 +108,11 @@ impl Service {
     fn start(&self, serve: impl FnOnce(&Path, u16, bool) -> anyhow::Result<Command>) -> anyhow::Result<u16> {
         let new = !self.folder.join("port").is_file();
         if new {
+            // An attempt that did not come to its end.
+            self.stop()?;
+            if self.folder.exists() {
+                fs::remove_dir_all(&self.folder)?;
+            }
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
             if let Some((user, group)) = self.owner {
                 chown(&self.folder, Some(user), Some(group))?;

@@ -6,6 +6,7 @@ mod store;
 use std::collections::HashSet;
 
 use bowline_protocol::UserId;
+use uuid::Uuid;
 
 use super::candidate::{Candidate, Sources};
 use crate::deadline::Deadline;
@@ -15,15 +16,15 @@ use crate::storage::clickhouse::{ClickHouse, Fault};
 pub const FOLLOWEE_POSTS: usize = 500;
 pub const TRENDING_POSTS: usize = 200;
 pub const AFFINITY_POSTS: usize = 300;
-/// People whose posts are looked for; a reader who follows more gives those that matter most to him first.
+/// People whose posts are looked for.
 pub const FOLLOWEES: usize = 2_000;
 
 /// For whom candidates are looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     pub id: UserId,
-    /// Whom he follows; what is over [`FOLLOWEES`] is not asked for.
-    pub follows: &'a HashSet<UserId>,
+    /// Whom he follows, those that matter most to him first: posts of more than [`FOLLOWEES`] are not looked for.
+    pub follows: &'a [UserId],
 }
 
 /// The newest posts of those whom the reader follows, at most [`FOLLOWEE_POSTS`], and 50 of each.
@@ -35,11 +36,13 @@ pub async fn followees(
     if reader.follows.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = store::followees(clickhouse, reader.id, reader.follows.iter().take(FOLLOWEES), deadline).await?;
+    let rows =
+        store::followees(clickhouse, reader.id, &reader.follows[..reader.follows.len().min(FOLLOWEES)], deadline)
+            .await?;
     Ok(candidates(rows, reader, Sources { followee: true, ..Sources::default() }))
 }
 
-/// What others were given most for in the last day, at most [`TRENDING_POSTS`].
+/// What others were given most for in the last day (found by a sketch), at most [`TRENDING_POSTS`].
 pub async fn trending(
     clickhouse: &ClickHouse,
     reader: Reader<'_>,
@@ -60,6 +63,7 @@ pub async fn affinity(
 }
 
 fn candidates(rows: Vec<store::Row>, reader: Reader<'_>, sources: Sources) -> Vec<Candidate> {
+    let follows: HashSet<Uuid> = reader.follows.iter().map(|user| user.0).collect();
     let candidate = |row: store::Row| Candidate {
         post: row.post,
         author: UserId(row.author),
@@ -68,7 +72,7 @@ fn candidates(rows: Vec<store::Row>, reader: Reader<'_>, sources: Sources) -> Ve
         comments: row.comments,
         shares: row.shares,
         affinity_weight: row.affinity_weight,
-        followed: reader.follows.contains(&UserId(row.author)),
+        followed: follows.contains(&row.author),
         sources,
     };
     rows.into_iter().map(candidate).collect()

@@ -107,11 +107,13 @@ impl Exporter {
         let Some(end) = batch.end else {
             return self.finish(&round).await;
         };
+        // A node that stood still since then sends nothing: the lease, and ClickHouse's memory, may be over.
+        let send_by = Deadline::after(STATEMENT_TIME + INSERT_TIME);
         if round.in_flight.is_none() && !store::pin(&self.pool, self.node, end, lease, deadline()).await? {
             return Ok(Step::NotOurs);
         }
         let token = token(round.after, end);
-        self.clickhouse.insert(TABLE, &batch.events, &token, Deadline::after(INSERT_TIME)).await?;
+        self.clickhouse.insert(TABLE, &batch.events, &token, send_by.capped(INSERT_TIME)).await?;
         self.metrics.rows.inc_by(batch.events.len() as u64);
         if !store::advance(&self.pool, self.node, end, lease, deadline()).await? {
             return Ok(Step::NotOurs);

@@ -58,8 +58,14 @@ pub(super) struct Batch {
 
 impl Queue {
     pub(super) fn new(config: Config) -> Self {
-        let waiting =
-            Waiting { commands: VecDeque::new(), bytes: 0, taken_at: None, last_batch: 0, batch_time: Duration::ZERO, closed: false };
+        let waiting = Waiting {
+            commands: VecDeque::new(),
+            bytes: 0,
+            taken_at: None,
+            last_batch: 0,
+            batch_time: Duration::ZERO,
+            closed: false,
+        };
         Self { waiting: Mutex::new(waiting), came: Notify::new(), config }
     }
 

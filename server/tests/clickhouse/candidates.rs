@@ -23,7 +23,7 @@ impl World {
     async fn make() -> Self {
         let (server, _) = databases().await;
         // Sums stay in the rows in which they came, as they do between two merges.
-        for table in ["posts_by_author", "posts_by_hour", "affinity"] {
+        for table in ["posts_by_author", "trending", "affinity"] {
             server.query(&format!("SYSTEM STOP MERGES {table}")).await;
         }
         Self { clickhouse: connect(&server.url()), server }
@@ -61,7 +61,7 @@ fn posts(candidates: &[Candidate]) -> Vec<Uuid> {
 async fn the_newest_posts_of_those_whom_the_reader_follows_with_what_they_were_given() {
     let world = World::make().await;
     let [reader, friend, other, stranger] = [(); 4].map(|()| UserId::new());
-    let follows = HashSet::from([friend, other]);
+    let follows = [friend, other];
     let me = Reader { id: reader, follows: &follows };
     let old = world.post(friend, 300).await;
     let gone = world.post(friend, 200).await;
@@ -86,7 +86,7 @@ async fn the_newest_posts_of_those_whom_the_reader_follows_with_what_they_were_g
     assert!(old.followed && old.sources.followee && !old.sources.trending && !old.sources.affinity);
     assert_eq!((found[0].likes, found[0].affinity_weight), (0, 0.0));
 
-    let nobody = HashSet::new();
+    let nobody = [];
     let alone = Reader { id: reader, follows: &nobody };
     assert_eq!(clickhouse::followees(&world.clickhouse, alone, soon()).await.unwrap(), []);
 }
@@ -95,7 +95,7 @@ async fn the_newest_posts_of_those_whom_the_reader_follows_with_what_they_were_g
 async fn what_others_were_given_most_for_today() {
     let world = World::make().await;
     let [reader, friend, other, fan] = [(); 4].map(|()| UserId::new());
-    let follows = HashSet::from([friend]);
+    let follows = [friend];
     let me = Reader { id: reader, follows: &follows };
     let shared = world.post(friend, 3_000).await;
     let liked = world.post(other, 200).await;
@@ -122,7 +122,7 @@ async fn what_others_were_given_most_for_today() {
 async fn posts_of_those_with_whom_the_reader_engages() {
     let world = World::make().await;
     let [reader, liked, seen, left, stranger] = [(); 5].map(|()| UserId::new());
-    let nobody = HashSet::new();
+    let nobody = [];
     let me = Reader { id: reader, follows: &nobody };
     let [first, second, third, fourth, own] = [
         world.post(liked, 50).await,
@@ -149,9 +149,9 @@ async fn posts_of_those_with_whom_the_reader_engages() {
 async fn no_source_gives_more_than_its_bound_and_no_author_takes_all_of_it() {
     let world = World::make().await;
     let reader = UserId::new();
-    let follows: HashSet<UserId> = (0..2_000).map(|_| UserId::new()).collect();
+    let follows: Vec<UserId> = (0..2_000).map(|_| UserId::new()).collect();
     let me = Reader { id: reader, follows: &follows };
-    let loud = *follows.iter().next().unwrap();
+    let loud = follows[0];
     let id = |user: &UserId| format!("'{}'", user.0);
     let authors = follows.iter().map(id).collect::<Vec<_>>().join(",");
     let many = |what: &str, actor: &str, author: &str, rows: u32| {
@@ -191,7 +191,7 @@ async fn each_source_ends_on_its_own() {
     let proxy = FaultProxy::start(&server.url()).await;
     let (well, hung) = (connect(&server.url()), connect(proxy.url()));
     proxy.set(Fault::Hang);
-    let follows = HashSet::from([UserId::new()]);
+    let follows = [UserId::new()];
     let me = Reader { id: UserId::new(), follows: &follows };
     let early = Deadline::after(Duration::from_millis(200));
     let (a, b, c) = tokio::join!(
