@@ -281,6 +281,27 @@ async fn one_node_at_a_time_exports_and_another_goes_on_where_it_died() {
 }
 
 #[tokio::test]
+async fn a_node_that_wakes_up_after_its_lease_changes_nothing() {
+    let (server, database) = databases().await;
+    let client = database.connect().await;
+    let proxy = FaultProxy::start(&server.url()).await;
+    proxy.set_for(&[(INSERT, Fault::Unheard)]);
+    engage(&client, LIKE, post(), 9, true).await;
+    // It waits for an answer for longer than its lease.
+    let asleep = Node::start(proxy.url(), &database, quick());
+    until("it was stored, and the node does not know", async || likes(&server).await == [9; 4]).await;
+    let other = Node::start(&server.url(), &database, quick());
+    engage(&client, LIKE, post(), 4, true).await;
+    until_finished(&client).await;
+    until("it woke up", async || asleep.metric("bowline_feed_export_failures_total") >= 1.0).await;
+    engage(&client, LIKE, post(), 4, true).await;
+    until_finished(&client).await;
+    assert_eq!((likes(&server).await, asleep.metric("bowline_feed_export_rows_total")), ([17; 4], 0.0));
+    asleep.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
 async fn a_position_of_another_cluster_is_given_up() {
     let (server, database) = databases().await;
     let client = database.connect().await;
