@@ -5,6 +5,7 @@
 //! way is finished.
 
 mod connections;
+mod engagement;
 mod follower;
 mod pages;
 mod socket;
@@ -29,9 +30,11 @@ use crate::log::Log;
 use crate::posts::Posts;
 use crate::session::Rules;
 use crate::storage::Storage;
+use crate::storage::clickhouse::ClickHouse;
 use crate::telemetry::Metrics;
 use crate::wire::{self, Shards};
 use connections::Connections;
+use engagement::Engagement;
 use follower::Follower;
 use pages::Pages;
 use socket::{Sockets, Ticket};
@@ -137,6 +140,11 @@ impl Server {
         tasks.spawn(follower.run(log.clone(), shards.clone(), stop.clone()));
         let (keys, stopped) = (accounts.clone(), stop.clone());
         tasks.spawn(async move { keys.tokens().watch(stopped).await });
+        if let Some(url) = &config.clickhouse.url {
+            let clickhouse = ClickHouse::new(url, &config.clickhouse, &metrics)?;
+            let engagement = Engagement::new(clickhouse, storage, &config.export, &metrics);
+            tasks.spawn(engagement.run(stop.clone()));
+        }
         let adopting = shards.clone();
         let adopt = Box::new(move |socket| adopt(&adopting, socket));
         let rooms = Rooms { accounts, posts, graph, limits: config.limits.clone() };

@@ -34,7 +34,7 @@ Examples:
 
 Every key of the configuration can be set in the file (section [database], max_connections = 15), in the environment
 (BOWLINE_DATABASE_MAX_CONNECTIONS=15) and here (--set database.max_connections=15); the later of these counts.
-DATABASE_URL, DATABASE_DIRECT_URL and DATABASE_MAX_CONNECTIONS are read too.";
+DATABASE_URL, DATABASE_DIRECT_URL, DATABASE_MAX_CONNECTIONS and CLICKHOUSE_URL are read too.";
 
 /// Bowline: durable, ordered, gap-free realtime chat on one socket.
 #[derive(Debug, Parser)]
@@ -92,6 +92,7 @@ const MIGRATE_EXAMPLES: &str = "\
 Examples:
   bowline migrate                 apply what is missing
   bowline migrate down --to 3     take back every migration above 3
+  bowline migrate down --to 0 --in clickhouse
   bowline migrate status
 
 Migrations need a session of their own: behind a PgBouncer in transaction mode, set DATABASE_DIRECT_URL to PostgreSQL.";

@@ -1,5 +1,5 @@
-//! PostgreSQL: the pool that the traffic uses, the migrations, and the embedded default when no database is configured; and
-//! the connection to Redis, where there is one.
+//! PostgreSQL: the pool that the traffic uses, the migrations, and the embedded default when no database is configured.
+//! Redis and ClickHouse, which may be missing or away: [`redis`], [`clickhouse`].
 //!
 //! May touch sockets, processes and files; knows no domain. Two clients, one job each: `deadpool-postgres` carries the
 //! traffic with unnamed statements only (so it works through PgBouncer in transaction mode), `sqlx` owns the schema.
@@ -9,6 +9,7 @@
 //! a database that may lose what it confirmed is not served from, unless that was asked for; nobody waits for a Redis that is
 //! away.
 
+pub mod clickhouse;
 pub mod columns;
 mod config;
 pub mod embedded;
@@ -40,6 +41,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The database of a server: the one that is configured, or one of its own, which lives exactly as long.
 pub struct Storage {
     pool: Pool,
+    /// If this server brings schemas up to date.
+    direct_url: Option<SecretString>,
     embedded: Option<Embedded>,
 }
 
@@ -48,12 +51,16 @@ impl Storage {
     /// database confirms is on disk. A configured database that does not answer is waited for a while.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let reached = Reached::start(config).await?;
-        let storage = Self { pool: Pool::new(&reached.url, config)?, embedded: reached.embedded };
-        let migrates = config.migrate_at_start || storage.embedded.is_some();
+        let migrates = config.migrate_at_start || reached.embedded.is_some();
+        let storage = Self {
+            pool: Pool::new(&reached.url, config)?,
+            direct_url: migrates.then_some(reached.direct_url),
+            embedded: reached.embedded,
+        };
         let died = storage.died();
         tokio::pin!(died);
         let made_ready = tokio::select! {
-            made_ready = make_ready(&storage.pool, migrates.then_some(&reached.direct_url), config) => made_ready,
+            made_ready = make_ready(&storage.pool, storage.direct_url.as_ref(), config) => made_ready,
             how = &mut died => bail!("{how}"),
         };
         if made_ready.is_err()
@@ -68,6 +75,11 @@ impl Storage {
 
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// A session of one's own with PostgreSQL, for migrations, where this server is to bring schemas up to date.
+    pub fn migrates_by(&self) -> Option<&SecretString> {
+        self.direct_url.as_ref()
     }
 
     /// Where a server with an embedded database keeps what is its own, such as the key of its tokens.

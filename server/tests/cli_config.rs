@@ -18,7 +18,7 @@ const NOTHING: Run<'static> = Run { file: None, environment: &[], arguments: &[]
 
 fn run(command: &str, run: &Run<'_>) -> Output {
     let mut bowline = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    let ours = |name: &str| ["BOWLINE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
+    let ours = |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         bowline.env_remove(name);
     }
@@ -63,6 +63,14 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_allowed() {
         (
             Run { arguments: &["--set", "feed.ranking.half_life_h=0"], ..NOTHING },
             &["feed.ranking.half_life_h = 0", "--set", "a number from 0.001"],
+        ),
+        (
+            Run { environment: &[("CLICKHOUSE_URL", "https://bowline:hunter2@db:8443/bowline")], ..NOTHING },
+            &["clickhouse.url = (hidden)", "CLICKHOUSE_URL", "http://"],
+        ),
+        (
+            Run { file: Some("[clickhouse]\nmax_in_flight = 0"), ..NOTHING },
+            &["clickhouse.max_in_flight = 0", "from 1 to 1000"],
         ),
         (
             Run { file: Some("[http]\nlisten = \"everywhere\""), ..NOTHING },

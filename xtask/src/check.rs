@@ -1,11 +1,14 @@
 //! The test command, in the order in which mistakes are cheapest to find. The tests come last, so that the runner's
 //! summary is the last thing that is read.
 
-use anyhow::bail;
-
+use crate::clickhouse::ClickHouse;
 use crate::command::{self, cargo};
 use crate::postgres::{Cluster, Files};
 use crate::{conformance, faults, packages, step, tidy};
+
+/// Where the tests find their servers.
+const DATABASE: &str = "BOWLINE_TEST_DATABASE_URL";
+const CLICKHOUSE: &str = "BOWLINE_TEST_CLICKHOUSE_URL";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
@@ -36,17 +39,31 @@ pub(crate) fn run(only: Option<Part>) -> anyhow::Result<()> {
         step("faults", faults::run_a_few)?;
     }
     if wanted(Part::Tests) {
-        let given = std::env::var("BOWLINE_TEST_DATABASE_URL").ok();
-        let cluster =
-            if given.is_none() { Some(step("private PostgreSQL", || Cluster::start(Files::InMemory))?) } else { None };
-        let url = given.or_else(|| cluster.as_ref().map(Cluster::url));
-        let passed = Runner::find().run(url.as_deref());
-        if let Some(cluster) = cluster {
-            cluster.stop()?;
-        }
-        passed?;
+        tests()?;
     }
     Ok(())
+}
+
+/// Against the servers that the environment names, and private ones where it names none.
+fn tests() -> anyhow::Result<()> {
+    let given = |name: &str| std::env::var(name).ok();
+    let (mut postgres, mut clickhouse) = (None, None);
+    let database_url = match given(DATABASE) {
+        Some(url) => url,
+        None => postgres.insert(step("private PostgreSQL", || Cluster::start(Files::InMemory))?).url(),
+    };
+    let clickhouse_url = match given(CLICKHOUSE) {
+        Some(url) => url,
+        None => clickhouse.insert(step("private ClickHouse", ClickHouse::start)?).url(),
+    };
+    let passed = Runner::find().run(&[(DATABASE, &database_url), (CLICKHOUSE, &clickhouse_url)]);
+    if let Some(clickhouse) = clickhouse {
+        clickhouse.stop()?;
+    }
+    if let Some(postgres) = postgres {
+        postgres.stop()?;
+    }
+    passed
 }
 
 fn lint() -> anyhow::Result<()> {
@@ -72,12 +89,11 @@ impl Runner {
         }
     }
 
-    fn run(&self, url: Option<&str>) -> anyhow::Result<()> {
-        let Some(url) = url else { bail!("no database for the tests") };
+    fn run(&self, servers: &[(&str, &String)]) -> anyhow::Result<()> {
         let arguments: &[&str] = match self {
             Runner::Nextest => &["nextest", "run", "--workspace"],
             Runner::Cargo => &["test", "--workspace", "--", "--test-threads=4"],
         };
-        command::run(cargo().args(arguments).env("BOWLINE_TEST_DATABASE_URL", url))
+        command::run(cargo().args(arguments).envs(servers.iter().copied()))
     }
 }

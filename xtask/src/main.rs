@@ -3,6 +3,7 @@
 mod bed;
 mod bench_hub;
 mod check;
+mod clickhouse;
 mod command;
 mod conformance;
 mod faults;
@@ -14,6 +15,7 @@ mod postgres;
 mod scale;
 mod squeeze;
 mod tidy;
+mod up;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,6 +40,10 @@ enum Task {
         #[arg(long, value_enum)]
         only: Option<check::Part>,
     },
+    /// PostgreSQL, Redis and ClickHouse on this machine alone, until `down`: `eval "$(cargo xtask up)"`. Their data stays.
+    Up(up::Options),
+    /// Ends what `up` started.
+    Down(up::DownOptions),
     /// Kills servers and PostgreSQL at random moments under load, and checks that every promise held.
     Faults(faults::Options),
     /// Holds the hub against a bare writer of ready-made frames, in alternating rounds: ephemeral and durable messages.
@@ -56,6 +62,8 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test { only } => check::run(only),
+        Task::Up(options) => up::up(&options),
+        Task::Down(options) => up::down(&options),
         Task::Faults(options) => faults::run(&options),
         Task::BenchHub(options) => bench_hub::run(&options),
         Task::Pod(options) => squeeze::run(&options),

@@ -13,6 +13,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("pgbouncer", "pgbouncer"),
     ("redis-server", "redis-server"),
     ("python3-venv", "python3"),
+    // To fetch and build the ClickHouse of `testkit/clickhouse`.
+    ("npm", "npm"),
+    ("gcc", "cc"),
 ];
 
 pub(crate) fn install() -> anyhow::Result<()> {
@@ -28,9 +31,11 @@ pub(crate) fn install() -> anyhow::Result<()> {
         let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
         command.args(if root { &[][..] } else { &["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"] });
         command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        // What a task itself has to say is all that stands on its output.
+        command.stdout(std::io::stderr());
         command::run(&mut command)
     };
-    println!("installing {}", missing.join(", "));
+    eprintln!("installing {}", missing.join(", "));
     apt_get(&["update"]).with_context(|| format!("{} must be installed", missing.join(", ")))?;
     apt_get(&[&["install", "--no-install-recommends"], &missing[..]].concat())?;
     match missing.iter().find(|package| !is_there(package)) {

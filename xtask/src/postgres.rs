@@ -40,31 +40,16 @@ impl Cluster {
     }
 
     fn start_in(folder: &Path, owner: Identity) -> anyhow::Result<Cluster> {
-        let postgres = packages::find("postgres").context("no PostgreSQL is installed")?;
-        let data = folder.join("data");
-        let mut initdb = Command::new(postgres.with_file_name("initdb"));
-        initdb.arg("-D").arg(&data).args([
-            "-U",
-            "bowline",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-        ]);
-        command::output(as_owner(&mut initdb, owner).current_dir(folder))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut serve = Command::new(postgres);
-        serve.arg("-D").arg(&data).args(settings(port, folder));
-        let process = Kept::start(&serve, owner, "INT", &folder.join("server.log"), Some(folder))?;
+        init(folder, owner)?;
+        let port = free_port()?;
+        let process = Kept::start(&serve(folder, port)?, owner, "INT", &folder.join("server.log"), Some(folder))?;
         let cluster = Cluster { process, port, folder: folder.to_owned() };
         cluster.wait()?;
         Ok(cluster)
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgres://bowline@127.0.0.1:{}/postgres", self.port)
+        url(self.port)
     }
 
     /// The first line that a query gives.
@@ -89,20 +74,60 @@ impl Cluster {
         self.process.stop()
     }
 
-    /// Until line 8 of the lock file, which begins with its pid, says that connections are accepted.
     fn wait(&self) -> anyhow::Result<()> {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(60) {
-            let lock = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
-            let lines: Vec<&str> = lock.lines().map(str::trim).collect();
-            if lines.first() == Some(&&*self.process.pid().to_string()) && lines.get(7) == Some(&"ready") {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let log = fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
-        bail!("PostgreSQL does not start:\n{log}")
+        wait(&self.folder, self.process.pid())
     }
+}
+
+/// Makes the files of a cluster in `data` of a folder, which its owner can reach.
+pub(crate) fn init(folder: &Path, owner: Identity) -> anyhow::Result<()> {
+    let mut initdb = Command::new(program()?.with_file_name("initdb"));
+    initdb.arg("-D").arg(folder.join("data")).args([
+        "-U",
+        "bowline",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+    ]);
+    command::output(as_owner(&mut initdb, owner).current_dir(folder))?;
+    Ok(())
+}
+
+/// What serves these files.
+pub(crate) fn serve(folder: &Path, port: u16) -> anyhow::Result<Command> {
+    let mut serve = Command::new(program()?);
+    serve.arg("-D").arg(folder.join("data")).args(settings(port, folder));
+    Ok(serve)
+}
+
+pub(crate) fn url(port: u16) -> String {
+    format!("postgres://bowline@127.0.0.1:{port}/postgres")
+}
+
+/// Until line 8 of the lock file, which begins with its pid, says that connections are accepted.
+pub(crate) fn wait(folder: &Path, pid: u32) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
+        let lines: Vec<&str> = lock.lines().map(str::trim).collect();
+        if lines.first() == Some(&&*pid.to_string()) && lines.get(7) == Some(&"ready") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let log = fs::read_to_string(folder.join("server.log")).unwrap_or_default();
+    bail!("PostgreSQL does not start:\n{log}")
+}
+
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn program() -> anyhow::Result<PathBuf> {
+    packages::find("postgres").context("no PostgreSQL is installed")
 }
 
 fn settings(port: u16, folder: &Path) -> Vec<String> {
@@ -139,7 +164,7 @@ fn as_owner(command: &mut Command, owner: Identity) -> &mut Command {
 }
 
 /// A folder for the owner alone. Never in the repository, whose parents the owner may not be allowed to pass.
-fn folder(owner: Identity, files: Files) -> anyhow::Result<PathBuf> {
+pub(crate) fn folder(owner: Identity, files: Files) -> anyhow::Result<PathBuf> {
     const ROOM_KIB: u64 = 6 << 20;
     let memory = Path::new("/dev/shm");
     let in_memory = files == Files::InMemory && free_kib(memory).is_some_and(|free| free > ROOM_KIB);

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::{Config, HIDDEN, Invalid};
 
 /// Names of the environment that every tool of the field knows.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 5] = [
+    ("CLICKHOUSE_URL", "clickhouse.url"),
     ("DATABASE_URL", "database.url"),
     ("DATABASE_DIRECT_URL", "database.direct_url"),
     ("DATABASE_MAX_CONNECTIONS", "database.max_connections"),
@@ -17,8 +18,14 @@ const ALIASES: [(&str, &str); 4] = [
 ];
 const PREFIX: &str = "BOWLINE_";
 /// These begin like a key and are read elsewhere.
-const NOT_KEYS: [&str; 5] =
-    ["BOWLINE_CONFIG", "BOWLINE_PASSWORD", "BOWLINE_PG_BIN", "BOWLINE_STATE_DIR", "BOWLINE_TEST_DATABASE_URL"];
+const NOT_KEYS: [&str; 6] = [
+    "BOWLINE_CONFIG",
+    "BOWLINE_PASSWORD",
+    "BOWLINE_PG_BIN",
+    "BOWLINE_STATE_DIR",
+    "BOWLINE_TEST_CLICKHOUSE_URL",
+    "BOWLINE_TEST_DATABASE_URL",
+];
 
 /// Where values come from, the later over the earlier: file, environment, command line.
 #[derive(Clone, Debug, Default)]

@@ -40,31 +40,31 @@ pub struct Step {
 /// is left as it is: schema changes expand first, so an older binary works on a newer schema.
 pub async fn up(url: &SecretString, files: &[File]) -> anyhow::Result<Vec<i64>> {
     let migrator = migrator(files)?;
-    let mut connection = connect(url).await?;
-    lock(&mut connection).await?;
-    let before = applied(&mut connection).await?;
-    drop_half_built_indexes(&mut connection).await?;
-    migrator.run_direct(None, &mut connection, false).await?;
-    refuse_half_built_indexes(&mut connection).await?;
-    let after = applied(&mut connection).await?;
-    connection.close().await?;
+    let mut turn = Turn::take(url, LOCK).await?;
+    let connection = &mut turn.0;
+    let before = applied(connection).await?;
+    drop_half_built_indexes(connection).await?;
+    migrator.run_direct(None, &mut *connection, false).await?;
+    refuse_half_built_indexes(connection).await?;
+    let after = applied(connection).await?;
+    turn.end().await?;
     Ok(after.into_iter().filter(|number| !before.contains(number)).collect())
 }
 
 /// Takes back every migration above `to` (0: all), newest first; returns the numbers that were taken back.
 pub async fn down(url: &SecretString, files: &[File], to: i64) -> anyhow::Result<Vec<i64>> {
     let migrator = migrator(files)?;
-    let mut connection = connect(url).await?;
-    lock(&mut connection).await?;
-    let mut before = applied(&mut connection).await?;
+    let mut turn = Turn::take(url, LOCK).await?;
+    let connection = &mut turn.0;
+    let mut before = applied(connection).await?;
     if let Some(unknown) = before.iter().rev().find(|number| **number > to && !migrator.version_exists(**number)) {
         bail!(
             "migration {unknown} is in the database but not in this binary: take it back with the binary that has it"
         );
     }
-    migrator.undo(&mut connection, to).await?;
-    let after = applied(&mut connection).await?;
-    connection.close().await?;
+    migrator.undo(&mut *connection, to).await?;
+    let after = applied(connection).await?;
+    turn.end().await?;
     before.retain(|number| !after.contains(number));
     before.reverse();
     Ok(before)
@@ -91,6 +91,53 @@ pub async fn status(url: &SecretString, files: &[File]) -> anyhow::Result<Vec<St
     Ok(steps)
 }
 
+/// What the name of a file says.
+pub(super) struct Name {
+    pub number: i64,
+    pub what: &'static str,
+    pub up: bool,
+}
+
+impl Name {
+    pub(super) fn read(name: &'static str) -> anyhow::Result<Self> {
+        let expected = || format!("migration {name}: expected NNNN_what.up.sql or NNNN_what.down.sql");
+        let (stem, up) = match (name.strip_suffix(".up.sql"), name.strip_suffix(".down.sql")) {
+            (Some(stem), _) => (stem, true),
+            (_, Some(stem)) => (stem, false),
+            _ => bail!(expected()),
+        };
+        let (number, what) = stem.split_once('_').with_context(expected)?;
+        Ok(Self { number: number.parse().with_context(expected)?, what, up })
+    }
+}
+
+/// An advisory lock of the database: one process at a time migrates. It ends with the connection.
+pub(super) struct Turn(PgConnection);
+
+impl Turn {
+    /// Waits by asking again: one that waits inside the database holds a snapshot, and `CREATE INDEX CONCURRENTLY` of the
+    /// process that migrates waits for every snapshot.
+    pub(super) async fn take(url: &SecretString, lock: i64) -> anyhow::Result<Self> {
+        let mut connection = connect(url).await?;
+        for attempt in 0..LOCK_ATTEMPTS {
+            let (got,): (bool,) =
+                sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(lock).fetch_one(&mut connection).await?;
+            if got {
+                return Ok(Self(connection));
+            }
+            if attempt == 0 {
+                tracing::info!("another process migrates this database; waiting for it");
+            }
+            tokio::time::sleep(LOCK_POLL).await;
+        }
+        bail!("another process has been migrating this database for {} s", (LOCK_POLL * LOCK_ATTEMPTS).as_secs())
+    }
+
+    pub(super) async fn end(self) -> anyhow::Result<()> {
+        Ok(self.0.close().await?)
+    }
+}
+
 fn migrator(files: &[File]) -> anyhow::Result<Migrator> {
     let migrations = files.iter().map(|file| read(*file)).collect::<anyhow::Result<Vec<_>>>()?;
     for up in migrations.iter().filter(|file| file.migration_type.is_up_migration()) {
@@ -101,20 +148,14 @@ fn migrator(files: &[File]) -> anyhow::Result<Migrator> {
         ensure!(downs.len() == 1, "migration {} has no way back: add its .down.sql", up.version);
     }
     let mut migrator = Migrator::with_migrations(migrations);
-    // The lock is taken here, see `lock`.
+    // The lock is taken here, see `Turn`.
     migrator.set_locking(false).set_ignore_missing(true);
     Ok(migrator)
 }
 
 fn read((name, sql): File) -> anyhow::Result<Migration> {
-    let expected = || format!("migration {name}: expected NNNN_what.up.sql or NNNN_what.down.sql");
-    let (stem, kind) = match (name.strip_suffix(".up.sql"), name.strip_suffix(".down.sql")) {
-        (Some(stem), _) => (stem, MigrationType::ReversibleUp),
-        (_, Some(stem)) => (stem, MigrationType::ReversibleDown),
-        _ => bail!(expected()),
-    };
-    let (number, what) = stem.split_once('_').with_context(expected)?;
-    let number = number.parse().with_context(expected)?;
+    let Name { number, what, up } = Name::read(name)?;
+    let kind = if up { MigrationType::ReversibleUp } else { MigrationType::ReversibleDown };
     let no_transaction = sql.starts_with(NO_TRANSACTION);
     let concurrently =
         sql.lines().any(|line| !line.trim_start().starts_with("--") && line.to_uppercase().contains("CONCURRENTLY"));
@@ -129,23 +170,6 @@ async fn connect(url: &SecretString) -> anyhow::Result<PgConnection> {
     let mut connection = PgConnection::connect(url.expose_secret()).await.context("connecting to the database")?;
     connection.execute(SESSION).await?;
     Ok(connection)
-}
-
-/// Waits by asking again: one that waits inside the database holds a snapshot, and `CREATE INDEX CONCURRENTLY` of the
-/// process that migrates waits for every snapshot. The lock ends with the connection.
-async fn lock(connection: &mut PgConnection) -> anyhow::Result<()> {
-    for attempt in 0..LOCK_ATTEMPTS {
-        let (got,): (bool,) =
-            sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection).await?;
-        if got {
-            return Ok(());
-        }
-        if attempt == 0 {
-            tracing::info!("another process migrates this database; waiting for it");
-        }
-        tokio::time::sleep(LOCK_POLL).await;
-    }
-    bail!("another process has been migrating this database for {} s", (LOCK_POLL * LOCK_ATTEMPTS).as_secs())
 }
 
 async fn applied(connection: &mut PgConnection) -> anyhow::Result<Vec<i64>> {

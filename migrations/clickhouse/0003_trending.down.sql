@@ -1,0 +1,2 @@
+DROP VIEW IF EXISTS trending_view SYNC;
+DROP TABLE IF EXISTS trending SYNC;

@@ -1,0 +1,2 @@
+DROP VIEW IF EXISTS affinity_view SYNC;
+DROP TABLE IF EXISTS affinity SYNC;

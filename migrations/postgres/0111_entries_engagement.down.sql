@@ -1,0 +1,2 @@
+-- no-transaction
+DROP INDEX CONCURRENTLY entries_engagement;
