@@ -95,7 +95,8 @@ fn codec(field: &FieldDescriptorProto) -> Option<String> {
         Type::Uint64 | Type::Int64 if shape != "list" => Some(format!("crate::json::whole::{shape}")),
         Type::Enum => {
             let of = field.type_name().rsplit('.').next().unwrap_or_default();
-            Some(format!("crate::json::Name::<{of}>"))
+            let names = if shape == "list" { "Names" } else { "Name" };
+            Some(format!("crate::json::{names}::<{of}>"))
         }
         Type::String if field.name() == "attrs" => Some("crate::json::object".to_owned()),
         _ => None,

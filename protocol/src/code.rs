@@ -68,6 +68,7 @@ catalogue! {
     304 Conflict "conflict" 409 10 Never "it was changed meanwhile; the current version is given"
     305 IdReused "id_reused" 409 6 Never "this client_id was used for something else"
     306 NameTaken "name_taken" 409 6 Never "this name is in use"
+    307 CursorExpired "cursor_expired" 410 9 Never "what the cursor goes through is no longer kept: begin anew without one"
     400 RateLimited "rate_limited" 429 8 Later "too many commands; try again later"
     401 Overloaded "overloaded" 503 8 Later "the server is full; nothing was stored"
     402 Unavailable "unavailable" 503 14 Later "a part that is needed is away; nothing was stored"

@@ -12,7 +12,7 @@ use crate::{ClientId, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
 use crate::limits::Limits;
 use check::Checker;
-pub use social::{Draft, Page, PeopleChange, PeopleQuery, PostChange, PostQuery, ProfileChange};
+pub use social::{Draft, FeedQuery, Page, PeopleChange, PeopleQuery, PostChange, PostQuery, ProfileChange};
 
 /// Where a client says that it stands in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,9 @@ pub enum Command {
     },
     Posts(PostQuery),
     People(PeopleQuery),
+    Feed(FeedQuery),
+    FeedSubscribe,
+    FeedUnsubscribe,
 }
 
 /// A conversation to be made. The creator is not among `users`.

@@ -144,13 +144,32 @@ pub(crate) struct Name<T>(PhantomData<T>);
 
 impl<T: Named> Name<T> {
     pub(crate) fn serialize<S: Serializer>(value: &i32, s: S) -> Result<S::Ok, S::Error> {
-        let name = T::NAMES.iter().find(|(number, _)| number == value).map_or("unknown", |(_, name)| name);
-        s.serialize_str(name)
+        s.serialize_str(Self::of(*value))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<i32, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        Ok(T::NAMES.iter().find(|(_, name)| *name == text).map_or(-1, |(number, _)| *number))
+        Ok(Self::value(&std::borrow::Cow::<'de, str>::deserialize(d)?))
+    }
+
+    fn of(value: i32) -> &'static str {
+        T::NAMES.iter().find(|(number, _)| *number == value).map_or("unknown", |(_, name)| name)
+    }
+
+    fn value(text: &str) -> i32 {
+        T::NAMES.iter().find(|(_, name)| *name == text).map_or(-1, |(number, _)| *number)
+    }
+}
+
+/// A list of what [`Name`] is one of.
+pub(crate) struct Names<T>(PhantomData<T>);
+
+impl<T: Named> Names<T> {
+    pub(crate) fn serialize<S: Serializer>(values: &[i32], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(values.iter().map(|value| Name::<T>::of(*value)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<i32>, D::Error> {
+        Ok(Vec::<String>::deserialize(d)?.iter().map(|text| Name::<T>::value(text)).collect())
     }
 }
 

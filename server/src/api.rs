@@ -1,4 +1,4 @@
-//! HTTP: accounts and sessions, posts and people, health and metrics, and the handshake of the WebSocket, whose socket is then given away.
+//! HTTP: accounts and sessions, posts, people and feeds, health and metrics, and the handshake of the WebSocket, whose socket is then given away.
 //!
 //! May touch sockets and call the domain, one call a route; no SQL, no rules of the domain.
 //!
@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
 use crate::config::Invalid;
+use crate::feed::Feed;
 use crate::graph::Graph;
 use crate::limits::{Limiter, Rate};
 use crate::posts::Posts;
@@ -156,6 +157,7 @@ pub struct Rooms {
     pub accounts: Accounts,
     pub posts: Posts,
     pub graph: Graph,
+    pub feed: Feed,
     pub limits: Limits,
 }
 
@@ -164,6 +166,7 @@ struct Inner {
     accounts: Accounts,
     posts: Posts,
     graph: Graph,
+    feed: Feed,
     limits: Limits,
     pool: Pool,
     metrics: Metrics,
@@ -181,11 +184,12 @@ struct Inner {
 impl Api {
     /// `adopt` is given each socket that has become a WebSocket; it must not block.
     pub fn new(config: Config, rooms: Rooms, pool: Pool, metrics: Metrics, adopt: Adopt) -> Self {
-        let Rooms { accounts, posts, graph, limits } = rooms;
+        let Rooms { accounts, posts, graph, feed, limits } = rooms;
         let inner = Inner {
             accounts,
             posts,
             graph,
+            feed,
             limits,
             pool,
             requests: requests::register(&metrics),

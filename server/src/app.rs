@@ -25,12 +25,15 @@ use crate::config::Config;
 use crate::conversations::{self, Conversations};
 use crate::deadline::Deadline;
 use crate::dispatch::{Dispatch, Domain};
+use crate::feed::export::Views;
+use crate::feed::{self, Feed, Pushes};
 use crate::graph::Graph;
 use crate::log::Log;
 use crate::posts::Posts;
-use crate::session::Rules;
+use crate::session::{Outcome, Rules};
 use crate::storage::Storage;
 use crate::storage::clickhouse::ClickHouse;
+use crate::storage::redis::Redis;
 use crate::telemetry::Metrics;
 use crate::wire::{self, Shards};
 use connections::Connections;
@@ -69,6 +72,12 @@ async fn serve(
     Ok(())
 }
 
+/// What is told of what was stored.
+struct Live {
+    shards: Shards<Sockets>,
+    pushes: Pushes,
+}
+
 /// The parts of a server that runs.
 struct Server {
     api: Api,
@@ -84,15 +93,16 @@ impl Server {
         let metrics = Metrics::default();
         let pool = storage.pool();
         metrics.register_collector(Connections(pool.clone()));
-        let hub: Arc<OnceLock<Shards<Sockets>>> = Arc::default();
+        let hub: Arc<OnceLock<Live>> = Arc::default();
         let log = Log::start(pool.clone(), config.log.clone(), &metrics, {
             let hub = hub.clone();
             move |committed, answer| {
-                let Some(shards) = hub.get() else { return };
+                let Some(Live { shards, pushes }) = hub.get() else { return };
                 shards.together(|| {
                     committed.iter().for_each(|committed| shards.publish(committed.log, &committed.entries));
                     answer();
                 });
+                committed.iter().for_each(|committed| pushes.committed(committed.log, &committed.entries));
             }
         });
         let follower = Follower::start(&log, Deadline::after(START_TIME)).await.context("reading the change feed")?;
@@ -101,18 +111,33 @@ impl Server {
         let conversations = Conversations::start(pool.clone(), log.clone(), config.limits.clone(), &metrics, {
             let hub = hub.clone();
             move |receipts: &[conversations::Receipt]| {
-                if let Some(shards) = hub.get() {
-                    receipts.iter().for_each(|receipt| tell(shards, receipt));
+                if let Some(live) = hub.get() {
+                    receipts.iter().for_each(|receipt| tell(&live.shards, receipt));
                 }
             }
         });
         let posts = Posts::new(pool.clone(), log.clone());
         let graph = Graph::new(pool.clone(), log.clone());
+        let clickhouse = config.clickhouse.url.as_ref();
+        let clickhouse = clickhouse.map(|url| ClickHouse::new(url, &config.clickhouse, &metrics)).transpose()?;
+        let views = clickhouse.is_some().then(|| Views::new(config.export.clone(), &metrics));
+        let parts = feed::Parts {
+            pool: pool.clone(),
+            posts: posts.clone(),
+            clickhouse: clickhouse.clone(),
+            redis: Redis::open(&config.redis, &metrics).await?,
+            views: views.clone(),
+        };
+        let start = Deadline::after(START_TIME);
+        let feed = Feed::start(parts, &config.feed, &metrics, start).await.context("reading the secret of cursors")?;
+        let pushes = Pushes::new(feed.clone());
         let domain = Domain {
             accounts: accounts.clone(),
             conversations: conversations.clone(),
             posts: posts.clone(),
             graph: graph.clone(),
+            feed: feed.clone(),
+            pushes: pushes.clone(),
             log: log.clone(),
         };
         let rules = Arc::new(Rules {
@@ -130,24 +155,27 @@ impl Server {
                 rules.clone(),
                 Dispatch::new(Handle::current(), domain.clone(), shards.clone()),
                 shards.clone(),
+                pushes.clone(),
             )
         })?;
         // Set once, here.
-        let _ = hub.set(shards.clone());
+        let _ = hub.set(Live { shards: shards.clone(), pushes: pushes.clone() });
 
         let stop = CancellationToken::new();
         let tasks = tokio_util::task::TaskTracker::new();
-        tasks.spawn(follower.run(log.clone(), shards.clone(), stop.clone()));
+        tasks.spawn(follower.run(log.clone(), shards.clone(), pushes.clone(), stop.clone()));
         let (keys, stopped) = (accounts.clone(), stop.clone());
         tasks.spawn(async move { keys.tokens().watch(stopped).await });
-        if let Some(url) = &config.clickhouse.url {
-            let clickhouse = ClickHouse::new(url, &config.clickhouse, &metrics)?;
-            let engagement = Engagement::new(clickhouse, storage, &config.export, &metrics);
+        let pushed = shards.clone();
+        let deliver = move |address, update| pushed.complete(address, Outcome::FeedUpdate(update));
+        tasks.spawn(pushes.run(deliver, stop.clone()));
+        if let (Some(clickhouse), Some(views)) = (clickhouse, views) {
+            let engagement = Engagement::new(clickhouse, views, storage, &config.export, &metrics);
             tasks.spawn(engagement.run(stop.clone()));
         }
         let adopting = shards.clone();
         let adopt = Box::new(move |socket| adopt(&adopting, socket));
-        let rooms = Rooms { accounts, posts, graph, limits: config.limits.clone() };
+        let rooms = Rooms { accounts, posts, graph, feed, limits: config.limits.clone() };
         let api = Api::new(config.http.clone(), rooms, pool.clone(), metrics, adopt);
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Accounts, Identity, SessionInfo};
 use crate::conversations::Conversations;
 use crate::deadline::Deadline;
+use crate::feed::{Feed, Pushes};
 use crate::graph::Graph;
 use crate::log::{Log, Stored};
 use crate::posts::Posts;
@@ -35,6 +36,8 @@ pub struct Domain {
     pub conversations: Conversations,
     pub posts: Posts,
     pub graph: Graph,
+    pub feed: Feed,
+    pub pushes: Pushes,
     pub log: Log,
 }
 
@@ -85,7 +88,7 @@ impl<A: Application<Done = Outcome>> Dispatch<A> {
         };
         let (domain, shards) = (self.domain.clone(), self.shards.clone());
         self.runtime.spawn(async move {
-            let outcome = domain.outcome(ask, Deadline::after(COMMAND_TIME)).await;
+            let outcome = domain.outcome(ask, from, Deadline::after(COMMAND_TIME)).await;
             shards.complete(from, outcome);
             drop(permit);
         });
@@ -95,7 +98,7 @@ impl<A: Application<Done = Outcome>> Dispatch<A> {
 impl Domain {
     /// In their thousands wait only those who connect and attach, when everybody comes back: the other calls are boxed, so
     /// that a task of those two holds no more than they need.
-    async fn outcome(&self, ask: Ask, deadline: Deadline) -> Outcome {
+    async fn outcome(&self, ask: Ask, from: Address, deadline: Deadline) -> Outcome {
         let conversations = &self.conversations;
         match ask {
             Ask::Connect { id, credential, client_name } => {
@@ -138,6 +141,12 @@ impl Domain {
             }
             Ask::People { id, user, query } => {
                 Outcome::Reply { id, result: Box::pin(self.graph.read(user, query, deadline)).await }
+            }
+            Ask::Feed { id, user, query } => {
+                let page = Box::pin(self.feed.page(user, &query, deadline)).await;
+                // Before the page is on its way, so that nothing of it is pushed after it.
+                page.iter().for_each(|page| self.pushes.given(from, page));
+                Outcome::Reply { id, result: page.map(Push::FeedPage) }
             }
         }
     }
@@ -188,6 +197,7 @@ fn refused(ask: Ask) -> Outcome {
         | Ask::Members { id, .. }
         | Ask::History { id, .. }
         | Ask::Posts { id, .. }
-        | Ask::People { id, .. } => Outcome::Reply { id, result: Err(failure) },
+        | Ask::People { id, .. }
+        | Ask::Feed { id, .. } => Outcome::Reply { id, result: Err(failure) },
     }
 }

@@ -15,9 +15,15 @@ pub mod bulkhead;
 pub mod cache;
 pub mod candidate;
 pub mod clickhouse;
+mod compose;
 mod config;
 pub mod export;
+mod gather;
 pub mod page;
+mod postgres;
+mod push;
 pub mod ranking;
 
+pub use compose::{Feed, Parts};
 pub use config::Config;
+pub use push::{Pushes, Subscription};

@@ -72,6 +72,21 @@ impl Posts {
         Ok(wire::Post { liked: regard.liked, ..post })
     }
 
+    /// Those of these posts that this reader may find in his feed: not deleted, nor of one whom he muted, or with whom he has
+    /// nothing to do. Without a reader, those that are not deleted. In any order.
+    pub async fn in_feed(
+        &self,
+        reader: Option<UserId>,
+        posts: &[PostId],
+        deadline: Deadline,
+    ) -> Result<Vec<wire::Post>, Failure> {
+        if posts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.pool.get(deadline).await?;
+        store::in_feed(&connection, reader, posts, deadline).await.map_err(store::failed("posts of a feed"))
+    }
+
     /// An author's posts, newest first.
     pub async fn by(
         &self,

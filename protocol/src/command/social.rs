@@ -1,6 +1,6 @@
-//! Commands on posts and people.
+//! Commands on posts and people, and on the feed that is made of them.
 
-use super::Command;
+use super::{Command, MAX_PAGE};
 use super::check::Checker;
 use crate::limits::{AVATAR_URL_BYTES, BIO_BYTES, DISPLAY_NAME_BYTES, Limits};
 use crate::wire::client_frame::Kind;
@@ -69,6 +69,17 @@ pub enum PeopleQuery {
     List { kind: PeopleKind, of: UserId, page: Page<UserId> },
 }
 
+/// A page of the user's own feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedQuery {
+    /// The `next` of the page before.
+    pub cursor: Option<String>,
+    pub limit: u64,
+}
+
+/// Of the cursors that the server makes, with room to grow.
+const FEED_CURSOR_BYTES: u64 = 256;
+
 pub(super) fn check(kind: Kind, limits: &Limits) -> Result<Command, Failure> {
     match kind {
         Kind::PostGet(g) => {
@@ -99,6 +110,13 @@ pub(super) fn check(kind: Kind, limits: &Limits) -> Result<Command, Failure> {
             let after = check.place("after_user_id", l.after_user_id.as_deref(), l.after_at_ms, UserId::from_wire)?;
             Ok(Command::People(PeopleQuery::List { kind, of, page: check.listed(l.limit, after)? }))
         }
+        Kind::FeedPage(r) => {
+            let check = Checker::new("feed_page", limits);
+            let cursor = r.cursor.map(|cursor| check.text("cursor", cursor, FEED_CURSOR_BYTES)).transpose()?;
+            Ok(Command::Feed(FeedQuery { cursor, limit: check.page("limit", r.limit, MAX_PAGE)? }))
+        }
+        Kind::FeedSubscribe(_) => Ok(Command::FeedSubscribe),
+        Kind::FeedUnsubscribe(_) => Ok(Command::FeedUnsubscribe),
         other => check_people_change(other, limits),
     }
 }

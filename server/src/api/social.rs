@@ -1,4 +1,4 @@
-//! Posts and people over HTTP. A request becomes the command of the contract that a socket would send: its fields come from
+//! Posts, people and feeds over HTTP. A request becomes the command of the contract that a socket would send: its fields come from
 //! the body, the query and the path, and its limits, names and answers are the same.
 
 use axum::body::HttpBody as _;
@@ -54,6 +54,7 @@ pub(super) fn routes() -> Router<Api> {
             post(|asked: Asked| asked.run("block")).delete(|asked: Asked| asked.run("unblock")),
         )
         .route("/v1/users/{user_id}/mute", post(mute(true)).delete(mute(false)))
+        .route("/v1/feed", get(|asked: Asked| asked.run("feed_page")))
         .route("/v1/profile", patch(|asked: Asked| asked.run("profile_set")))
 }
 
@@ -85,6 +86,7 @@ impl Asked {
         match command {
             Command::Posts(query) => return Ok(answer(inner.posts.read(user, query, deadline).await?)),
             Command::People(query) => return Ok(answer(inner.graph.read(user, query, deadline).await?)),
+            Command::Feed(query) => return Ok(Json(inner.feed.page(user, &query, deadline).await?).into_response()),
             Command::ChangePost { client_id, change } => inner.posts.change(user, client_id, change, deadline, done),
             Command::ChangePeople { client_id, change } => inner.graph.change(user, client_id, change, deadline, done),
             _ => return Err(Code::Internal.into()),

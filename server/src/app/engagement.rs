@@ -21,10 +21,10 @@ pub(super) struct Engagement {
 }
 
 impl Engagement {
-    pub(super) fn new(clickhouse: ClickHouse, storage: &Storage, config: &Config, metrics: &Metrics) -> Self {
+    pub(super) fn new(clickhouse: ClickHouse, views: Views, storage: &Storage, config: &Config, metrics: &Metrics) -> Self {
         Self {
             exporter: Exporter::new(clickhouse.clone(), storage.pool().clone(), config.clone(), metrics),
-            views: Views::new(config.clone(), metrics),
+            views,
             clickhouse,
             migrates_by: storage.migrates_by().cloned(),
         }

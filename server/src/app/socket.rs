@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bowline_protocol::limits::UNAUTHENTICATED_FRAME_BYTES;
-use bowline_protocol::wire::{Drain, Entry, ServerFrame, server_frame::Kind as Push};
+use bowline_protocol::wire::{Drain, Entry, FeedUpdate, ServerFrame, server_frame::Kind as Push};
 use bowline_protocol::{Close, Codec, Failure, LogId, Seq};
 
 use crate::accounts::Identity;
 use crate::api::Place;
 use crate::dispatch::Dispatch;
+use crate::feed::{Pushes, Subscription};
 use crate::session::{Action, Context, Outcome, Rules, Session, error_frame, subscribed};
 use crate::wire::{Application, Io, Shards};
 
@@ -23,7 +24,15 @@ pub(super) struct Ticket {
 /// What a socket holds: its session, and its place among the sockets that a server may have.
 pub(super) struct Slot {
     session: Box<Session>,
+    feed: Option<Box<Watched>>,
     _place: Place,
+}
+
+/// A feed whose news are pushed.
+struct Watched {
+    /// There were news that the peer did not take.
+    missed: bool,
+    _subscription: Subscription,
 }
 
 /// The protocol of one shard's sockets.
@@ -31,19 +40,20 @@ pub(super) struct Sockets {
     rules: Arc<Rules>,
     dispatch: Dispatch<Self>,
     shards: Shards<Self>,
+    pushes: Pushes,
     /// Room for what one event leads to; empty between calls.
     actions: Vec<Action>,
 }
 
 impl Sockets {
-    pub(super) fn new(rules: Arc<Rules>, dispatch: Dispatch<Self>, shards: Shards<Self>) -> Self {
-        Self { rules, dispatch, shards, actions: Vec::new() }
+    pub(super) fn new(rules: Arc<Rules>, dispatch: Dispatch<Self>, shards: Shards<Self>, pushes: Pushes) -> Self {
+        Self { rules, dispatch, shards, pushes, actions: Vec::new() }
     }
 
     /// Lets the session handle one event, then does what it wants.
     fn step(
         &mut self,
-        session: &mut Session,
+        slot: &mut Slot,
         io: &mut Io<'_>,
         event: impl FnOnce(&mut Session, &Context<'_>, &mut Vec<Action>),
     ) {
@@ -52,10 +62,10 @@ impl Sockets {
             let position = |log| io.cursor(log);
             let topic = |name: &str| io.topic(name);
             let cx = Context { rules: &self.rules, now_ms: now_ms(), position: &position, topic: &topic };
-            event(session, &cx, &mut actions);
+            event(&mut slot.session, &cx, &mut actions);
         }
         for action in actions.drain(..) {
-            self.act(action, io);
+            self.act(action, slot, io);
         }
         self.actions = actions;
     }
@@ -63,11 +73,11 @@ impl Sockets {
     /// Whether a frame is within the limits of its socket.
     fn admit(&mut self, slot: &mut Slot, io: &mut Io<'_>) -> Result<(), Failure> {
         let mut admitted = Ok(());
-        self.step(&mut slot.session, io, |session, cx, out| admitted = session.admit(cx, out));
+        self.step(slot, io, |session, cx, out| admitted = session.admit(cx, out));
         admitted
     }
 
-    fn act(&self, action: Action, io: &mut Io<'_>) {
+    fn act(&self, action: Action, slot: &mut Slot, io: &mut Io<'_>) {
         match action {
             Action::Send(frame) => {
                 if frame.id.is_some() {
@@ -87,6 +97,12 @@ impl Sockets {
             }
             Action::Unsubscribe { topic } => io.unsubscribe(&topic),
             Action::Publish { topic, sender, body } => self.shards.publish_topic(topic, sender, body),
+            Action::WatchFeed { user } => {
+                slot.feed.get_or_insert_with(|| {
+                    Box::new(Watched { missed: false, _subscription: self.pushes.subscribe(user, io.address()) })
+                });
+            }
+            Action::LeaveFeed => slot.feed = None,
             Action::Authenticated(user) => {
                 io.identify(user);
                 io.set_message_bytes(usize::try_from(self.rules.limits.frame_bytes).unwrap_or(usize::MAX));
@@ -104,7 +120,7 @@ impl Application for Sockets {
 
     fn open(&mut self, ticket: Ticket, io: &mut Io<'_>) -> Slot {
         io.set_message_bytes(UNAUTHENTICATED_FRAME_BYTES as usize);
-        Slot { session: Box::new(Session::new(ticket.identity, now_ms())), _place: ticket.place }
+        Slot { session: Box::new(Session::new(ticket.identity, now_ms())), feed: None, _place: ticket.place }
     }
 
     fn message(&mut self, slot: &mut Slot, text: bool, payload: &[u8], io: &mut Io<'_>) {
@@ -131,7 +147,7 @@ impl Application for Sockets {
                     if frame.id > 0 {
                         io.command_opened();
                     }
-                    self.step(&mut slot.session, io, |session, cx, out| session.frame(frame, cx, out));
+                    self.step(slot, io, |session, cx, out| session.frame(frame, cx, out));
                 }
                 Err(refused) => io.send(&error_frame(refused.id, &refused.failure)),
             }
@@ -139,12 +155,20 @@ impl Application for Sockets {
     }
 
     fn done(&mut self, slot: &mut Slot, done: Outcome, io: &mut Io<'_>) {
-        self.step(&mut slot.session, io, |session, cx, out| session.outcome(done, cx, out));
+        if matches!(done, Outcome::FeedUpdate(_)) {
+            // One that came while he left, or that he can't take: he hears that there was more once he can.
+            let Some(feed) = &mut slot.feed else { return };
+            if io.is_behind() {
+                feed.missed = true;
+                return io.call_when_taken();
+            }
+        }
+        self.step(slot, io, |session, cx, out| session.outcome(done, cx, out));
     }
 
     fn passed(&mut self, slot: &mut Slot, log: LogId, entry: &Entry, io: &mut Io<'_>) {
         let own = slot.session.user().map(bowline_protocol::UserId::log);
-        self.step(&mut slot.session, io, |session, cx, out| match own == Some(log) {
+        self.step(slot, io, |session, cx, out| match own == Some(log) {
             true => session.passed(entry, cx, out),
             false => session.removed(log, entry.seq, out),
         });
@@ -152,20 +176,28 @@ impl Application for Sockets {
 
     fn foreseen(&mut self, slot: &mut Slot, log: LogId, entry: &Entry, io: &mut Io<'_>) {
         if slot.session.user().map(bowline_protocol::UserId::log) == Some(log) {
-            self.step(&mut slot.session, io, |session, _, out| session.foreseen(entry, out));
+            self.step(slot, io, |session, _, out| session.foreseen(entry, out));
         }
     }
 
     fn level(&mut self, slot: &mut Slot, log: LogId, seq: Seq, ended: bool, io: &mut Io<'_>) {
-        self.step(&mut slot.session, io, |session, _, out| session.level(log, seq, ended, out));
+        self.step(slot, io, |session, _, out| session.level(log, seq, ended, out));
     }
 
     fn taken(&mut self, slot: &mut Slot, io: &mut Io<'_>) {
-        self.step(&mut slot.session, io, |session, _, out| session.drained(out));
+        if let Some(feed) = &mut slot.feed
+            && std::mem::take(&mut feed.missed)
+        {
+            io.send(&ServerFrame {
+                id: None,
+                kind: Some(Push::FeedUpdate(FeedUpdate { items: Vec::new(), more: true })),
+            });
+        }
+        self.step(slot, io, |session, _, out| session.drained(out));
     }
 
     fn sweep(&mut self, slot: &mut Slot, _now: Instant, io: &mut Io<'_>) {
-        self.step(&mut slot.session, io, |session, cx, out| session.sweep(cx, out));
+        self.step(slot, io, |session, cx, out| session.sweep(cx, out));
     }
 
     fn drain(&mut self, _slot: &mut Slot, reconnect_after: Duration, io: &mut Io<'_>) {

@@ -74,6 +74,17 @@ impl Budget {
         self.deadline
     }
 
+    /// By when what comes before these parts must be done, so that each of them has its cap.
+    pub fn before(&self, parts: &[Part]) -> Deadline {
+        let kept: Duration = parts.iter().map(|part| self.caps.of(*part).mul_f64(self.scale)).sum();
+        Deadline::at(self.deadline.instant().checked_sub(kept).unwrap_or(self.deadline.instant()))
+    }
+
+    /// The same, for work that must be done by this deadline.
+    pub fn by(&self, deadline: Deadline) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
     /// By when this part must be done if it starts at `now`; nothing if it must not start.
     pub fn part(&self, part: Part, now: Instant) -> Option<Deadline> {
         let left = self.deadline.instant().saturating_duration_since(now);

@@ -133,6 +133,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         }
     }
 
+    /// What this node keeps of `key`, stale or not.
+    pub async fn kept(&self, key: Uuid) -> Option<Arc<Entry<V>>> {
+        self.inner.memory.kept(key).await
+    }
+
     /// What is kept of `key`, stale or not, if it is what is wanted. Nothing is made.
     pub async fn find(&self, key: Uuid, deadline: Deadline, wanted: impl Fn(&V) -> bool) -> Option<Arc<Entry<V>>> {
         let memory = &self.inner.memory;

@@ -11,6 +11,16 @@ pub struct Sources {
     pub affinity: bool,
 }
 
+impl Sources {
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            followee: self.followee || other.followee,
+            trending: self.trending || other.trending,
+            affinity: self.affinity || other.affinity,
+        }
+    }
+}
+
 /// A post that a source proposes to one reader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -26,4 +36,19 @@ pub struct Candidate {
     /// The reader follows the author.
     pub followed: bool,
     pub sources: Sources,
+}
+
+/// Candidates that a source gives at the most.
+pub const FOLLOWEE_POSTS: usize = 500;
+pub const TRENDING_POSTS: usize = 200;
+pub const AFFINITY_POSTS: usize = 300;
+/// People whose posts are looked for.
+pub const FOLLOWEES: usize = 2_000;
+
+/// For whom candidates are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    pub id: UserId,
+    /// Whom he follows, those that matter most to him first: posts of more than [`FOLLOWEES`] are not looked for.
+    pub follows: &'a [UserId],
 }

@@ -8,26 +8,11 @@ use std::collections::HashSet;
 use bowline_protocol::UserId;
 use uuid::Uuid;
 
-use super::candidate::{Candidate, Sources};
+use super::candidate::{Candidate, FOLLOWEES, Reader, Sources};
 use crate::deadline::Deadline;
 use crate::storage::clickhouse::{ClickHouse, Fault};
 
-/// Candidates that a source gives at the most.
-pub const FOLLOWEE_POSTS: usize = 500;
-pub const TRENDING_POSTS: usize = 200;
-pub const AFFINITY_POSTS: usize = 300;
-/// People whose posts are looked for.
-pub const FOLLOWEES: usize = 2_000;
-
-/// For whom candidates are looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
-    pub id: UserId,
-    /// Whom he follows, those that matter most to him first: posts of more than [`FOLLOWEES`] are not looked for.
-    pub follows: &'a [UserId],
-}
-
-/// The newest posts of those whom the reader follows, at most [`FOLLOWEE_POSTS`], and 50 of each.
+/// The newest posts of those whom the reader follows, at most [`FOLLOWEE_POSTS`](super::candidate::FOLLOWEE_POSTS), and 50 of each.
 pub async fn followees(
     clickhouse: &ClickHouse,
     reader: Reader<'_>,
@@ -42,7 +27,7 @@ pub async fn followees(
     Ok(candidates(rows, reader, Sources { followee: true, ..Sources::default() }))
 }
 
-/// What others were given most for in the last day (found by a sketch), at most [`TRENDING_POSTS`].
+/// What others were given most for in the last day (found by a sketch), at most [`TRENDING_POSTS`](super::candidate::TRENDING_POSTS).
 pub async fn trending(
     clickhouse: &ClickHouse,
     reader: Reader<'_>,
@@ -52,7 +37,7 @@ pub async fn trending(
     Ok(candidates(rows, reader, Sources { trending: true, ..Sources::default() }))
 }
 
-/// The newest posts of those with whom the reader engages most, at most [`AFFINITY_POSTS`], and 20 of each.
+/// The newest posts of those with whom the reader engages most, at most [`AFFINITY_POSTS`](super::candidate::AFFINITY_POSTS), and 20 of each.
 pub async fn affinity(
     clickhouse: &ClickHouse,
     reader: Reader<'_>,

@@ -34,6 +34,8 @@ pub struct Item {
 pub struct Edition {
     /// Greater than those of the reader's editions before.
     version: u64,
+    /// Sources that did not give their part.
+    missing: Sources,
     items: Vec<Item>,
 }
 
@@ -71,10 +73,10 @@ pub struct Cursors {
 
 impl Edition {
     /// Of a ranking, best first.
-    pub fn new(version: u64, ranked: &[Ranked]) -> Self {
+    pub fn new(version: u64, ranked: &[Ranked], missing: Sources) -> Self {
         let items = ranked.iter().take(POSTS);
         let items = items.map(|ranked| Item { post: ranked.post, score: ranked.score as f32, reasons: ranked.reasons });
-        Self { version, items: items.collect() }
+        Self { version, missing, items: items.collect() }
     }
 
     pub fn version(&self) -> u64 {
@@ -100,6 +102,12 @@ impl Editions {
         self.edition(place.version).is_some()
     }
 
+    /// Sources that the edition of this place lacks; without one, the current edition.
+    pub fn missing(&self, place: Option<Place>) -> Sources {
+        let version = place.map_or(self.current.version, |place| place.version);
+        self.edition(version).map(|edition| edition.missing).unwrap_or_default()
+    }
+
     /// From the place on; without one, from the start of the current edition.
     pub fn rest(&self, place: Option<Place>) -> Result<Rest<'_>, Expired> {
         let start = place.unwrap_or(Place { version: self.current.version, offset: 0 });
@@ -117,12 +125,12 @@ impl Editions {
         let mut bytes = Vec::new();
         for edition in [Some(&self.current), self.before.as_ref()].into_iter().flatten() {
             bytes.extend(edition.version.to_be_bytes());
+            bytes.push(flags(edition.missing));
             bytes.extend(u16::try_from(edition.items.len()).unwrap_or(u16::MAX).to_be_bytes());
             for Item { post, score, reasons } in &edition.items {
                 bytes.extend(post.as_bytes());
                 bytes.extend(score.to_be_bytes());
-                let Sources { followee, trending, affinity } = *reasons;
-                bytes.push(u8::from(followee) | u8::from(trending) << 1 | u8::from(affinity) << 2);
+                bytes.push(flags(*reasons));
             }
         }
         bytes
@@ -141,21 +149,35 @@ impl Editions {
 
 fn read_edition(bytes: &[u8]) -> Option<(Edition, &[u8])> {
     let (version, bytes) = bytes.split_first_chunk()?;
+    let (missing, bytes) = bytes.split_first()?;
     let (count, mut bytes) = bytes.split_first_chunk()?;
     let count = usize::from(u16::from_be_bytes(*count));
     let mut items = Vec::with_capacity(count.min(POSTS));
     for _ in 0..count {
         let (post, rest) = bytes.split_first_chunk()?;
         let (score, rest) = rest.split_first_chunk()?;
-        let (flags, rest) = rest.split_first()?;
-        let reasons = Sources { followee: flags & 1 != 0, trending: flags & 2 != 0, affinity: flags & 4 != 0 };
-        items.push(Item { post: Uuid::from_bytes(*post), score: f32::from_be_bytes(*score), reasons });
+        let (reasons, rest) = rest.split_first()?;
+        let (score, reasons) = (f32::from_be_bytes(*score), from_flags(*reasons));
+        items.push(Item { post: Uuid::from_bytes(*post), score, reasons });
         bytes = rest;
     }
-    Some((Edition { version: u64::from_be_bytes(*version), items }, bytes))
+    Some((Edition { version: u64::from_be_bytes(*version), missing: from_flags(*missing), items }, bytes))
+}
+
+fn flags(Sources { followee, trending, affinity }: Sources) -> u8 {
+    u8::from(followee) | u8::from(trending) << 1 | u8::from(affinity) << 2
+}
+
+fn from_flags(flags: u8) -> Sources {
+    Sources { followee: flags & 1 != 0, trending: flags & 2 != 0, affinity: flags & 4 != 0 }
 }
 
 impl Rest<'_> {
+    /// How many of the edition stand before it.
+    pub fn offset(&self) -> usize {
+        usize::from(self.start.offset)
+    }
+
     /// Where the reader goes on after the first `taken` of [`Self::items`]; nothing at the end of the edition.
     pub fn after(&self, taken: usize) -> Option<Place> {
         let offset = usize::from(self.start.offset) + taken;

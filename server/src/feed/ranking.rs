@@ -85,6 +85,12 @@ pub fn rank(candidates: impl IntoIterator<Item = Candidate>, weights: &Weights, 
     Ranking { posts: Order::new(authors.into_values().collect(), weights).take(POSTS).collect(), refused }
 }
 
+/// What a post is worth to a follower of its author before anybody has engaged with it.
+pub fn score_of_news(created_at_ms: i64, weights: &Weights, now_ms: i64) -> f64 {
+    let age_h = now_ms.saturating_sub(created_at_ms).max(0) as f64 / HOUR_MS;
+    weights.freshness * (-age_h / weights.half_life_h).exp2()
+}
+
 /// What a post is worth to this reader before the author's other posts are looked at.
 fn score(candidate: &Candidate, weights: &Weights, now_ms: i64) -> f64 {
     let age_h = now_ms.saturating_sub(candidate.created_at_ms).max(0) as f64 / HOUR_MS;

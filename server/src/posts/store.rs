@@ -39,6 +39,21 @@ pub(super) async fn post(
     Ok(Some(if deleted { None } else { Some(shown(row)?) }))
 }
 
+/// $1 reader, $2 ids.
+const IN_FEED: &str = "SELECT * FROM read_feed($1, $2)";
+
+pub(super) async fn in_feed(
+    connection: &Connection,
+    reader: Option<UserId>,
+    posts: &[PostId],
+    deadline: Deadline,
+) -> Result<Vec<wire::Post>, Fault> {
+    let (reader, ids) = (reader.map(|user| user.0), posts.iter().map(|post| post.0).collect::<Vec<Uuid>>());
+    let rows = connection.query(IN_FEED, &[(&reader, Type::UUID), (&ids, Type::UUID_ARRAY)], deadline).await?;
+    let post = |row: &Row| Ok(wire::Post { liked: row.try_get("liked")?, ..shown(row)? });
+    Ok(rows.iter().map(post).collect::<Result<_, tokio_postgres::Error>>()?)
+}
+
 /// What a post has to do with one reader.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Regard {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use bowline_protocol::command::{Change, Create, Cursor, PeopleChange, PeopleQuery, Place, PostChange, PostQuery};
-use bowline_protocol::wire::{ServerFrame, server_frame::Kind as Push};
+use bowline_protocol::command::{
+    Change, Create, Cursor, FeedQuery, PeopleChange, PeopleQuery, Place, PostChange, PostQuery,
+};
+use bowline_protocol::wire::{FeedUpdate, ServerFrame, server_frame::Kind as Push};
 use bowline_protocol::{ClientId, Close, Epoch, Failure, LogId, Seq, SessionId, UserId};
 
 use crate::accounts::Identity;
@@ -46,6 +48,11 @@ pub enum Action {
         sender: UserId,
         body: String,
     },
+    /// Push new posts of those whom this user follows, or no longer.
+    WatchFeed {
+        user: UserId,
+    },
+    LeaveFeed,
     /// The peer is known: its frames may have the full length, and entries that remove this user concern it.
     Authenticated(UserId),
     /// Tell [`super::Session::drained`] when all of this connection's private frames were taken.
@@ -142,6 +149,11 @@ pub enum Ask {
         user: UserId,
         query: PeopleQuery,
     },
+    Feed {
+        id: u64,
+        user: UserId,
+        query: FeedQuery,
+    },
 }
 
 /// A connection that was let in.
@@ -160,4 +172,6 @@ pub enum Outcome {
     AttachedOne { id: Option<u64>, log: LogId, result: Result<Option<AttachedLog>, Failure> },
     Heads { result: Result<HeadsPage, Failure> },
     Reply { id: u64, result: Result<Push, Failure> },
+    /// Comes unasked, after [`Action::WatchFeed`].
+    FeedUpdate(FeedUpdate),
 }

@@ -37,7 +37,7 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::ChangePeople { client_id, change } => {
             return write(live, id, WriteKind::People { client_id, change }, out);
         }
-        Command::Open { .. } | Command::TopicSubscribe { .. } if !live.replay.follows() => {
+        Command::Open { .. } | Command::TopicSubscribe { .. } | Command::FeedSubscribe if !live.replay.follows() => {
             return fail(id, Code::OutOfOrder, out);
         }
         Command::Open { log, after_seq } => Ask::AttachOne { id: Some(id), user, log, after_seq },
@@ -47,6 +47,15 @@ pub(super) fn run(live: &mut Live, id: u64, command: Command, cx: &Context<'_>, 
         Command::History { log, limit, place } => Ask::History { id, user, log, limit, place },
         Command::Posts(query) => Ask::Posts { id, user, query },
         Command::People(query) => Ask::People { id, user, query },
+        Command::Feed(query) => Ask::Feed { id, user, query },
+        Command::FeedSubscribe => {
+            out.push(Action::WatchFeed { user });
+            return reply(id, Push::Done(wire::Done {}), out);
+        }
+        Command::FeedUnsubscribe => {
+            out.push(Action::LeaveFeed);
+            return reply(id, Push::Done(wire::Done {}), out);
+        }
         Command::TopicSubscribe { topic } => return topics::subscribe(live, id, topic, cx, out),
         Command::TopicUnsubscribe { topic } => return topics::unsubscribe(live, id, topic, cx, out),
         Command::TopicPublish { topic, body } => {

@@ -97,6 +97,7 @@ impl Live {
             }
             Outcome::Heads { result } => self.replay.heads(result, out),
             Outcome::Refreshed { id, result } => self.refreshed(id, result, out),
+            Outcome::FeedUpdate(update) => push(Push::FeedUpdate(update), out),
             Outcome::Connected { .. } => {}
         }
     }

@@ -79,6 +79,11 @@ impl Io<'_> {
         self.out.add_raw(if text { Opcode::Text } else { Opcode::Binary }, payload);
     }
 
+    /// Whether something that was sent before still waits for the peer.
+    pub fn is_behind(&self) -> bool {
+        self.socket.unsent_private() > 0
+    }
+
     /// Calls [`super::Application::taken`] once everything that was sent has left for the kernel.
     pub fn call_when_taken(&mut self) {
         self.socket.set(Flag::TellTaken);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bowline::deadline::Deadline;
 use bowline::feed::candidate::Candidate;
-use bowline::feed::clickhouse::{self, Reader};
+use bowline::feed::candidate::{FOLLOWEE_POSTS, Reader, TRENDING_POSTS};
+use bowline::feed::clickhouse;
 use bowline::storage::clickhouse::{ClickHouse, Fault as ReadFault};
 use bowline_protocol::UserId;
 use bowline_testkit::{Fault, FaultProxy};
@@ -177,9 +178,9 @@ async fn no_source_gives_more_than_its_bound_and_no_author_takes_all_of_it() {
         clickhouse::affinity(&world.clickhouse, me, deadline),
     );
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
-    assert_eq!(a.len(), clickhouse::FOLLOWEE_POSTS);
+    assert_eq!(a.len(), FOLLOWEE_POSTS);
     assert_eq!(a.iter().filter(|candidate| candidate.author == loud).count(), 50);
-    assert_eq!(b.len(), clickhouse::TRENDING_POSTS);
+    assert_eq!(b.len(), TRENDING_POSTS);
     // Of the hundred with whom he engages most: one has many posts, the others about one.
     assert!((100..=clickhouse::AFFINITY_POSTS).contains(&c.len()), "{}", c.len());
     assert_eq!(c.iter().filter(|candidate| candidate.author == loud).count(), 20);

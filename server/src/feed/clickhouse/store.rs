@@ -8,8 +8,8 @@ use clickhouse::query::Query;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{AFFINITY_POSTS, FOLLOWEE_POSTS, TRENDING_POSTS};
 use crate::deadline::Deadline;
+use crate::feed::candidate::{AFFINITY_POSTS, FOLLOWEE_POSTS, TRENDING_POSTS};
 use crate::storage::clickhouse::{ClickHouse, Fault};
 
 #[derive(clickhouse::Row, Deserialize)]

@@ -12,7 +12,7 @@ fn item() -> impl Strategy<Value = Item> {
 }
 
 fn edition(version: u64) -> impl Strategy<Value = Edition> {
-    vec(item(), 0..60).prop_map(move |items| Edition { version, items })
+    vec(item(), 0..60).prop_map(move |items| Edition { version, missing: Sources::default(), items })
 }
 
 fn editions() -> impl Strategy<Value = Editions> {
