@@ -31,6 +31,8 @@ pub enum Event {
     Published { topic: String, seq: Seq, missed: u64, sender: UserId, body: String },
     /// The server refused to subscribe this client to the topic again after a reconnect.
     Unsubscribed { topic: String, failure: Failure },
+    /// New posts for the feed; `more`: there were others besides, which a page has.
+    Feed { items: Vec<wire::FeedItem>, more: bool },
     /// Too much was missed to be replayed: (after_seq, head] was skipped. `open` or `history` brings it.
     Gap { log: LogId, after_seq: Seq, head: Seq },
     /// Entries before `first_seq` are no longer kept.

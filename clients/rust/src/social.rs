@@ -158,6 +158,27 @@ impl Client {
         }
     }
 
+    /// A page of this user's feed; from the beginning, or behind the `next` of the page before.
+    pub async fn feed(&self, limit: u64, cursor: Option<String>) -> Result<wire::FeedPage, Error> {
+        match self.ask(Ask::FeedPage(wire::FeedRead { cursor, limit })).await? {
+            Reply::FeedPage(page) => Ok(page),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// New posts of those whom this user follows come as [`Event::Feed`](crate::Event::Feed), as long as this connection
+    /// lasts: to be said again after each [`Event::Connected`](crate::Event::Connected).
+    pub async fn watch_feed(&self, watched: bool) -> Result<(), Error> {
+        let ask = match watched {
+            true => Ask::FeedSubscribe(wire::FeedSubscribe {}),
+            false => Ask::FeedUnsubscribe(wire::FeedUnsubscribe {}),
+        };
+        match self.ask(ask).await? {
+            Reply::Done(_) => Ok(()),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
     async fn make(&self, kind: Ask) -> Result<Vec<u8>, Error> {
         self.store(kind).await?.made_id.ok_or(Error::Unexpected)
     }

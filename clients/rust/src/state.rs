@@ -178,6 +178,9 @@ impl State {
                     out.push(Step::Event(Event::Typing { log, user }));
                 }
             }
+            Push::FeedUpdate(wire::FeedUpdate { items, more }) => {
+                out.push(Step::Event(Event::Feed { items, more }));
+            }
             Push::Notice(notice) => out.push(Step::Event(Event::Notice(notice.text))),
             _ => {}
         }

@@ -1,6 +1,8 @@
 //! The three sources of candidates as PostgreSQL gives them: one bounded statement each, and what is there when none of
 //! them has anything. Also whom a reader follows, and the secret of cursors.
 
+mod plans;
+
 use bowline_protocol::UserId;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};

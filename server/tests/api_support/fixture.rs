@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bowline::accounts::{self, Accounts};
 use bowline::api::{self, Api, Rooms, Socket};
+use bowline::deadline::Deadline;
+use bowline::feed::{self, Feed};
 use bowline::graph::Graph;
 use bowline::limits::Rate;
 use bowline::log::{self, Committed, Log};
@@ -84,9 +87,14 @@ impl Server {
         let accounts = Accounts::start(&accounts, None, pool.clone(), log.clone(), &metrics).unwrap();
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
+        let posts = Posts::new(pool.clone(), log.clone());
+        let parts = feed::Parts { pool: pool.clone(), posts: posts.clone(), clickhouse: None, redis: None, views: None };
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let feed = Feed::start(parts, &feed::Config::default(), &metrics, deadline).await.unwrap();
         let rooms = Rooms {
             accounts: accounts.clone(),
-            posts: Posts::new(pool.clone(), log.clone()),
+            posts,
+            feed,
             graph: Graph::new(pool.clone(), log),
             limits: Limits::default(),
         };
@@ -126,7 +134,7 @@ impl Server {
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = std::time::Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < std::time::Duration::from_secs(30), "never came true: {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert!(started.elapsed() < Duration::from_secs(30), "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

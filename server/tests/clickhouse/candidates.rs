@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowline::deadline::Deadline;
 use bowline::feed::candidate::Candidate;
-use bowline::feed::candidate::{FOLLOWEE_POSTS, Reader, TRENDING_POSTS};
+use bowline::feed::candidate::{AFFINITY_POSTS, FOLLOWEE_POSTS, Reader, TRENDING_POSTS};
 use bowline::feed::clickhouse;
 use bowline::storage::clickhouse::{ClickHouse, Fault as ReadFault};
 use bowline_protocol::UserId;
@@ -182,7 +182,7 @@ async fn no_source_gives_more_than_its_bound_and_no_author_takes_all_of_it() {
     assert_eq!(a.iter().filter(|candidate| candidate.author == loud).count(), 50);
     assert_eq!(b.len(), TRENDING_POSTS);
     // Of the hundred with whom he engages most: one has many posts, the others about one.
-    assert!((100..=clickhouse::AFFINITY_POSTS).contains(&c.len()), "{}", c.len());
+    assert!((100..=AFFINITY_POSTS).contains(&c.len()), "{}", c.len());
     assert_eq!(c.iter().filter(|candidate| candidate.author == loud).count(), 20);
 }
 

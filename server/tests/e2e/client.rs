@@ -138,6 +138,14 @@ impl Client {
         self.pushes.remove(at).unwrap()[kind].take()
     }
 
+    /// The pushes of a kind that came.
+    pub(crate) fn taken(&mut self, kind: &str) -> Vec<Value> {
+        let (taken, others) = self.pushes.drain(..).partition(|push: &Value| push.get(kind).is_some());
+        self.pushes = others;
+        let taken: VecDeque<Value> = taken;
+        taken.into_iter().map(|mut push| push[kind].take()).collect()
+    }
+
     /// How many pushes of a kind came and were not taken.
     pub(crate) fn waiting(&self, kind: &str) -> usize {
         self.pushes.iter().filter(|push| push.get(kind).is_some()).count()

@@ -9,6 +9,7 @@ mod bad_input;
 mod chat;
 mod ending;
 mod faults;
+mod feed;
 mod floods;
 mod membership;
 mod nodes;

@@ -50,6 +50,8 @@ enum Command {
     Follow,
     ReadPosts,
     ReadPeople,
+    ReadFeed,
+    WatchFeed { watched: bool },
     Open { log: u8 },
     List,
     MarkRead { log: u8, seq: Seq },
@@ -79,6 +81,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Command::Follow),
         1 => Just(Command::ReadPosts),
         1 => Just(Command::ReadPeople),
+        1 => Just(Command::ReadFeed),
+        1 => any::<bool>().prop_map(|watched| Command::WatchFeed { watched }),
         2 => (0..4u8).prop_map(|log| Command::Open { log }),
         1 => Just(Command::List),
         1 => (0..4u8, 0..20u64).prop_map(|(log, seq)| Command::MarkRead { log, seq }),
@@ -200,6 +204,11 @@ impl World {
                 assert!(self.unanswered.remove(&id), "a second reply to {id}");
             }
             Action::Unsubscribe { .. } => assert!(self.resumed),
+            Action::WatchFeed { user } => {
+                assert!(self.resumed, "before the last resume");
+                assert_eq!(user, self.peer.identity.user);
+            }
+            Action::LeaveFeed => assert!(self.connected),
             Action::Publish { sender, .. } => assert_eq!(sender, self.peer.identity.user),
             Action::WhenDrained => self.when_drained = true,
             Action::Close(_) => self.ended = true,
@@ -244,7 +253,8 @@ impl World {
                 | Ask::Members { id, .. }
                 | Ask::History { id, .. }
                 | Ask::Posts { id, .. }
-                | Ask::People { id, .. },
+                | Ask::People { id, .. }
+                | Ask::Feed { id, .. },
             ) => Outcome::Reply { id, result: Ok(Push::Done(wire::Done {})) },
         }
     }
@@ -264,7 +274,8 @@ fn failed(open: Open, failure: Failure) -> Outcome {
             | Ask::Members { id, .. }
             | Ask::History { id, .. }
             | Ask::Posts { id, .. }
-            | Ask::People { id, .. },
+            | Ask::People { id, .. }
+            | Ask::Feed { id, .. },
         ) => Outcome::Reply { id, result: Err(failure) },
     }
 }
@@ -285,6 +296,9 @@ fn kind(command: Command) -> Kind {
         Command::Post => Kind::PostCreate(wire::PostCreate { client_id, body: "hello".into(), ..Default::default() }),
         Command::Follow => Kind::Follow(wire::UserChange { client_id, user_id: log(0).to_wire() }),
         Command::ReadPosts => Kind::PostList(wire::PostList { user_id: log(0).to_wire(), ..Default::default() }),
+        Command::ReadFeed => Kind::FeedPage(wire::FeedRead { cursor: None, limit: 0 }),
+        Command::WatchFeed { watched: true } => Kind::FeedSubscribe(wire::FeedSubscribe {}),
+        Command::WatchFeed { watched: false } => Kind::FeedUnsubscribe(wire::FeedUnsubscribe {}),
         Command::ReadPeople => Kind::ProfileGet(wire::ProfileGet { user_id: log(0).to_wire() }),
         Command::Open { log: n } => {
             Kind::ConversationOpen(wire::ConversationOpen { log_id: log(n).to_wire(), after_seq: 2 })
