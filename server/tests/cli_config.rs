@@ -18,7 +18,8 @@ const NOTHING: Run<'static> = Run { file: None, environment: &[], arguments: &[]
 
 fn run(command: &str, run: &Run<'_>) -> Output {
     let mut bowline = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    let ours = |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
+    let ours =
+        |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         bowline.env_remove(name);
     }

@@ -103,7 +103,8 @@ async fn spawn(
 
 fn command(program: &str, database_url: &str, settings: &Settings) -> Command {
     let mut command = Command::new(program);
-    let ours = |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
+    let ours =
+        |name: &str| ["BOWLINE_", "CLICKHOUSE_", "DATABASE_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }

@@ -1,7 +1,7 @@
 //! Commands on posts and people, and on the feed that is made of them.
 
-use super::{Command, MAX_PAGE};
 use super::check::Checker;
+use super::{Command, MAX_PAGE};
 use crate::limits::{AVATAR_URL_BYTES, BIO_BYTES, DISPLAY_NAME_BYTES, Limits};
 use crate::wire::client_frame::Kind;
 use crate::wire::{self, PeopleKind};

@@ -21,7 +21,13 @@ pub(super) struct Engagement {
 }
 
 impl Engagement {
-    pub(super) fn new(clickhouse: ClickHouse, views: Views, storage: &Storage, config: &Config, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        clickhouse: ClickHouse,
+        views: Views,
+        storage: &Storage,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             exporter: Exporter::new(clickhouse.clone(), storage.pool().clone(), config.clone(), metrics),
             views,

@@ -86,14 +86,14 @@ impl Gatherer {
         let mut part = Part::Candidates;
         let mut missing = Sources::default();
         if let (Some(columns), Some(until)) = (&self.columns, budget.part(part, Instant::now())) {
-            self.from_columns(columns, reader, &mut found, until).await;
+            self.ask_columns(columns, reader, &mut found, until).await;
             missing = found.missing();
             part = Part::Fallback;
         }
         if found.missing() != Sources::default()
             && let Some(until) = budget.part(part, Instant::now())
         {
-            self.from_rows(reader, &mut found, until).await;
+            self.ask_rows(reader, &mut found, until).await;
         }
         missing = missing.and(found.missing());
         if found.trending.is_none() {
@@ -107,7 +107,7 @@ impl Gatherer {
         self.trending.last().map(|trending| trending.posts.clone()).unwrap_or_default()
     }
 
-    async fn from_columns(&self, columns: &Columns, reader: UserId, found: &mut Found, until: Deadline) {
+    async fn ask_columns(&self, columns: &Columns, reader: UserId, found: &mut Found, until: Deadline) {
         let Columns { clickhouse, followees, trending, affinity } = columns;
         let nobody = Reader { id: reader, follows: &[] };
         let by_followees = async {
@@ -129,7 +129,7 @@ impl Gatherer {
     }
 
     /// All that is missing, on one connection.
-    async fn from_rows(&self, reader: UserId, found: &mut Found, until: Deadline) {
+    async fn ask_rows(&self, reader: UserId, found: &mut Found, until: Deadline) {
         let recent = self.trending.last().filter(|trending| trending.found.elapsed() < TRENDING_FOR);
         if found.trending.is_none() {
             found.trending = recent.map(|trending| trending.posts.clone());
@@ -196,9 +196,7 @@ impl Found {
         let of_others = all.filter(|candidate| candidate.author != reader);
         let candidates = of_others.map(|candidate| Candidate {
             followed: candidate.followed || follows.contains(&candidate.author),
-            affinity_weight: candidate
-                .affinity_weight
-                .max(weights.get(&candidate.author).copied().unwrap_or_default()),
+            affinity_weight: candidate.affinity_weight.max(weights.get(&candidate.author).copied().unwrap_or_default()),
             ..candidate
         });
         Ok(Gathered { candidates: candidates.collect(), missing })

@@ -86,10 +86,7 @@ impl Pushes {
                         PostId::from_wire(&posted.post_id).is_some_and(|post| index.posted(user, post.0))
                     }
                     Some(
-                        Content::Followed(_)
-                        | Content::Unfollowed(_)
-                        | Content::UserMuted(_)
-                        | Content::UserUnmuted(_),
+                        Content::Followed(_) | Content::Unfollowed(_) | Content::UserMuted(_) | Content::UserUnmuted(_),
                     ) => index.follows_changed(user),
                     _ => false,
                 };

@@ -166,12 +166,30 @@ pub struct Welcome {
 /// What came of an [`Ask`] or a [`Write`].
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
-    Connected { id: u64, result: Result<Welcome, Failure> },
-    Refreshed { id: u64, result: Result<Identity, Failure> },
-    Attached { id: u64, result: Result<Attachment, Failure> },
-    AttachedOne { id: Option<u64>, log: LogId, result: Result<Option<AttachedLog>, Failure> },
-    Heads { result: Result<HeadsPage, Failure> },
-    Reply { id: u64, result: Result<Push, Failure> },
+    Connected {
+        id: u64,
+        result: Result<Welcome, Failure>,
+    },
+    Refreshed {
+        id: u64,
+        result: Result<Identity, Failure>,
+    },
+    Attached {
+        id: u64,
+        result: Result<Attachment, Failure>,
+    },
+    AttachedOne {
+        id: Option<u64>,
+        log: LogId,
+        result: Result<Option<AttachedLog>, Failure>,
+    },
+    Heads {
+        result: Result<HeadsPage, Failure>,
+    },
+    Reply {
+        id: u64,
+        result: Result<Push, Failure>,
+    },
     /// Comes unasked, after [`Action::WatchFeed`].
     FeedUpdate(FeedUpdate),
 }

@@ -88,7 +88,8 @@ impl Server {
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
         let posts = Posts::new(pool.clone(), log.clone());
-        let parts = feed::Parts { pool: pool.clone(), posts: posts.clone(), clickhouse: None, redis: None, views: None };
+        let parts =
+            feed::Parts { pool: pool.clone(), posts: posts.clone(), clickhouse: None, redis: None, views: None };
         let deadline = Deadline::after(Duration::from_secs(30));
         let feed = Feed::start(parts, &feed::Config::default(), &metrics, deadline).await.unwrap();
         let rooms = Rooms {

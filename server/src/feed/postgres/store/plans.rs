@@ -5,9 +5,9 @@ use bowline_testkit::{Explained, TestDatabase};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::feed::postgres;
+use crate::feed::postgres::store;
 
-const LARGE: &str = include_str!("../../../tests/social/large.sql");
+const LARGE: &str = include_str!("../../../../tests/social/large.sql");
 
 /// What is run, its parameters, the least rows that it returns, indexes that it uses, and the most pages that it reads.
 type Check<'a> = (&'a str, &'a str, &'a [&'a (dyn ToSql + Sync)], u64, &'a [&'a str], u64);
@@ -38,10 +38,10 @@ async fn sources_use_their_indexes_and_read_what_they_look_at() {
         }
         // Of each candidate its counts are added up; what is sorted was read by an index before.
         let checks: [Check; 5] = [
-            ("follows", postgres::FOLLOWS, &[&reader, &2_000_i64], 15, &["follows_followees", "mutes_pkey"], 200),
+            ("follows", store::FOLLOWS, &[&reader, &2_000_i64], 15, &["follows_followees", "mutes_pkey"], 200),
             (
                 "followees",
-                postgres::FOLLOWEES,
+                store::FOLLOWEES,
                 &[&authors, &50_i64, &500_i64],
                 500,
                 &["post_counts_pkey", "posts_author"],
@@ -49,7 +49,7 @@ async fn sources_use_their_indexes_and_read_what_they_look_at() {
             ),
             (
                 "trending",
-                postgres::TRENDING,
+                store::TRENDING,
                 &[&5_000_i64, &200_i64],
                 100,
                 &["entries_engagement", "post_counts_pkey", "posts_pkey"],
@@ -57,7 +57,7 @@ async fn sources_use_their_indexes_and_read_what_they_look_at() {
             ),
             (
                 "affinity",
-                postgres::AFFINITY,
+                store::AFFINITY,
                 &[&reader, &1_000_i64, &50_i64, &20_i64, &300_i64],
                 100,
                 &["entries_pkey", "post_counts_pkey", "posts_author"],
@@ -65,7 +65,7 @@ async fn sources_use_their_indexes_and_read_what_they_look_at() {
             ),
             (
                 "newest",
-                postgres::NEWEST,
+                store::NEWEST,
                 &[&reader, &100_i64],
                 100,
                 &["blocks_pkey", "mutes_pkey", "posts_newest"],
