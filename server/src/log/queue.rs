@@ -262,13 +262,7 @@ impl Waiting {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self {
-            commands: VecDeque::new(),
-            bytes: 0,
-            under_way: Vec::new(),
-            batch_time: Duration::ZERO,
-            closed: false,
-        }
+        Self { commands: VecDeque::new(), bytes: 0, under_way: Vec::new(), batch_time: Duration::ZERO, closed: false }
     }
 }
 

@@ -74,7 +74,9 @@ impl Server {
         let pool = Pool::new(&database.url().into(), &storage::Config::default()).unwrap();
         let metrics = Metrics::default();
         let (sink, committed) = mpsc::unbounded_channel();
-        let sink = move |committed: &[Committed], _: &mut dyn FnMut()| committed.iter().for_each(|one| drop(sink.send(one.clone())));
+        let sink = move |committed: &[Committed], _: &mut dyn FnMut()| {
+            committed.iter().for_each(|one| drop(sink.send(one.clone())))
+        };
         let log = Log::start(pool.clone(), log::Config::default(), &metrics, sink);
         let accounts = Accounts::start(&accounts, None, pool.clone(), log, &metrics).unwrap();
         let (given, sockets) = mpsc::unbounded_channel();
