@@ -9,6 +9,7 @@
 //!   one call. A user's log is written by the writers of many conversations: their calls may come out of order.
 //! - Nothing waits without a bound: see [`Config`].
 
+mod batch;
 mod changes;
 mod command;
 mod content;

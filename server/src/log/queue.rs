@@ -6,6 +6,7 @@ use bowline_protocol::{Code, Failure, LogId, Seq};
 use tokio::sync::Notify;
 
 use super::Config;
+use super::batch::{Batch, Caller};
 use super::command::{Command, Done};
 use super::store::Input;
 use crate::deadline::Deadline;
@@ -15,12 +16,6 @@ use crate::deadline::Deadline;
 const LOOK_AHEAD: usize = 4;
 /// A batch that takes longer is not waited for by the other logs.
 pub(super) const SLOW: Duration = Duration::from_millis(20);
-
-/// Who waits for a command's outcome.
-pub(super) struct Caller {
-    pub deadline: Deadline,
-    pub done: Done,
-}
 
 /// What the writers have to store, in the order in which it came. Bounded in number, in bytes and in time: a command that
 /// would wait too long is refused when it comes, not when it is late.
@@ -53,15 +48,6 @@ struct Waits {
     input: Input,
     weight: usize,
     caller: Caller,
-}
-
-/// Commands that may be stored by one call, and who waits for each.
-pub(super) struct Batch {
-    /// Names it among those under way.
-    number: u64,
-    pub inputs: Vec<Input>,
-    /// `None` once it has its answer.
-    pub callers: Vec<Option<Caller>>,
 }
 
 impl Queue {
@@ -263,48 +249,6 @@ impl Waiting {
 impl Default for Waiting {
     fn default() -> Self {
         Self { commands: VecDeque::new(), bytes: 0, under_way: Vec::new(), batch_time: Duration::ZERO, closed: false }
-    }
-}
-
-impl Batch {
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(super) fn split(&mut self) -> Batch {
-        let half = self.inputs.len() / 2;
-        Batch { number: self.number, inputs: self.inputs.split_off(half), callers: self.callers.split_off(half) }
-    }
-
-    /// Gives everyone who still waits the same answer.
-    pub(super) fn refuse(self, failure: &Failure) {
-        for caller in self.callers.into_iter().flatten() {
-            (caller.done)(Err(failure.clone()));
-        }
-    }
-
-    /// Answers those whose deadline has passed.
-    pub(super) fn expire(&mut self, code: Code) {
-        for caller in &mut self.callers {
-            if let Some(late) = caller.take_if(|caller| caller.deadline.passed()) {
-                (late.done)(Err(code.into()));
-            }
-        }
-    }
-
-    /// Drops the commands for which nobody waits any more.
-    pub(super) fn forget_answered(&mut self) {
-        let mut waits = self.callers.iter().map(Option::is_some);
-        self.inputs.retain(|_| waits.next().unwrap_or(false));
-        self.callers.retain(Option::is_some);
-    }
-
-    pub(super) fn earliest(&self) -> Option<Deadline> {
-        self.callers.iter().flatten().map(|caller| caller.deadline).min()
-    }
-
-    pub(super) fn latest(&self) -> Option<Deadline> {
-        self.callers.iter().flatten().map(|caller| caller.deadline).max()
     }
 }
 

@@ -7,9 +7,10 @@ use bowline_protocol::wire::{self, entry::Content};
 use bowline_protocol::{Code, Failure, LogId};
 use uuid::Uuid;
 
+use super::batch::Batch;
 use super::command::{Action, Command, Stored, refusal};
 use super::content::content;
-use super::queue::{Batch, Queue, SLOW};
+use super::queue::{Queue, SLOW};
 use super::store::{self, Answer};
 use super::{Committed, Shared};
 use crate::deadline::Deadline;
@@ -42,7 +43,7 @@ impl Writer {
     pub(super) async fn run(mut self) {
         loop {
             while let Some(batch) = self.queue.try_take() {
-                let number = batch.number();
+                let number = batch.number;
                 self.store(batch).await;
                 self.queue.finished(number);
             }

@@ -279,4 +279,29 @@ mod tests {
         publish(10, 20_000);
         assert_eq!(take(&inbox), (vec![10], vec![]), "one has room");
     }
+
+    #[test]
+    fn what_is_brought_together_wakes_a_sleeper_once() {
+        let mut poll = mio::Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let inbox: Inbox<(), ()> = Inbox::new(waker, &Config::default());
+        let mut events = mio::Events::with_capacity(4);
+        let mut woken = || {
+            poll.poll(&mut events, Some(Duration::ZERO)).expect("a look");
+            !events.is_empty()
+        };
+        assert!(inbox.take(&mut Mail::default(), true), "it sleeps");
+        let (one, other) = (inbox.hold(), inbox.hold());
+        inbox.reached(LogId::new(), 1);
+        inbox.notice(Notice::Stop);
+        assert!(!woken(), "more may come");
+        drop(one);
+        assert!(woken(), "what came is not left to wait for another one who brings");
+        inbox.reached(LogId::new(), 2);
+        drop(other);
+        assert!(!woken(), "it is awake");
+        assert!(inbox.take(&mut Mail::default(), false) || inbox.take(&mut Mail::default(), true));
+        drop(inbox.hold());
+        assert!(!woken(), "nothing was brought");
+    }
 }

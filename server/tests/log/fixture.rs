@@ -30,7 +30,12 @@ impl Node {
     }
 
     pub(crate) fn start_with(url: &str, config: Config) -> Self {
-        let pool_config = storage::Config { max_connections: 8, ..storage::Config::default() };
+        Self::start_within(8, url, config)
+    }
+
+    /// With so many connections at the most.
+    pub(crate) fn start_within(max_connections: usize, url: &str, config: Config) -> Self {
+        let pool_config = storage::Config { max_connections, ..storage::Config::default() };
         let pool = Pool::new(&url.to_owned().into(), &pool_config).unwrap();
         let sunk = Arc::new(Mutex::new(Vec::new()));
         let sink = sunk.clone();

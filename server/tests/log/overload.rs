@@ -102,6 +102,19 @@ async fn a_log_that_is_stuck_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn writers_that_have_nothing_to_store_keep_no_connection_from_others() {
+    let database = TestDatabase::create().await;
+    let node = Node::start_within(1, database.url(), Config::default());
+    let [a] = users(&database).await;
+    let log = group(&node, a, &[]).await;
+    for n in 1..=3 {
+        let stored = node.run(text(log, a, "x")).await.unwrap();
+        let read = node.log.read(log, 0, stored.seq, Deadline::after(LONG)).await.unwrap();
+        assert_eq!(read.entries.len(), 1 + n);
+    }
+}
+
+#[tokio::test]
 async fn a_closed_log_stores_what_waits_and_takes_no_more() {
     let database = TestDatabase::create().await;
     let node = Node::start(&database);
