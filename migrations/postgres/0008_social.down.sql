@@ -1,5 +1,6 @@
 DROP FUNCTION read_people;
 DROP FUNCTION read_comments;
+DROP FUNCTION read_regards;
 DROP FUNCTION read_posts_by;
 DROP FUNCTION read_posts;
 DROP FUNCTION append_counts;

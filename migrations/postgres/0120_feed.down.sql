@@ -1,4 +1,3 @@
-DROP FUNCTION read_feed;
 DROP FUNCTION feed_newest;
 DROP FUNCTION feed_affinity;
 DROP FUNCTION feed_trending;

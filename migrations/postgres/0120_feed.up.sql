@@ -99,20 +99,3 @@ SET enable_sort = off SET jit = off AS $$
       AND (SELECT true FROM mutes m WHERE m.user_id = reader AND m.target_id = p.author_id LIMIT 1) IS NULL
     ORDER BY p.created_at DESC, p.id DESC LIMIT most;
 $$;
-
--- Those of these posts that a reader may find in his feed, in any order.
-CREATE FUNCTION read_feed(reader uuid, ids uuid[])
-RETURNS TABLE (
-    id uuid, author_id uuid, display_name text, avatar_url text, body text, attrs jsonb, created_at timestamptz,
-    likes bigint, comments bigint, shares bigint, liked boolean)
-LANGUAGE sql STABLE ROWS 50
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_sort = off SET jit = off AS $$
-    SELECT p.id, p.author_id, p.display_name, p.avatar_url, p.body, p.attrs, p.created_at, p.likes, p.comments, p.shares,
-           (SELECT true FROM post_likes l WHERE l.post_id = p.id AND l.user_id = reader LIMIT 1) IS NOT NULL
-    FROM read_posts(ids) p
-    WHERE NOT p.deleted
-      AND (SELECT true FROM blocks b WHERE b.user_id = reader AND b.target_id = p.author_id LIMIT 1) IS NULL
-      AND (SELECT true FROM blocks b WHERE b.user_id = p.author_id AND b.target_id = reader LIMIT 1) IS NULL
-      AND (SELECT true FROM mutes m WHERE m.user_id = reader AND m.target_id = p.author_id LIMIT 1) IS NULL;
-$$;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bowline::deadline::Deadline;
 use bowline::log::{Config, Log};
-use bowline::posts::Posts;
+use bowline::posts::{self, Posts};
 use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
 use bowline_protocol::command::Page;
@@ -51,10 +51,12 @@ async fn main() -> anyhow::Result<()> {
         client.batch_execute(vacuum).await?;
     }
     let pool = Pool::new(&database.url().to_owned().into(), &storage::Config::default())?;
-    let log = Log::start(pool.clone(), Config::default(), &Metrics::default(), |_, _| {});
+    let metrics = Metrics::default();
+    let log = Log::start(pool.clone(), Config::default(), &metrics, |_, _| {});
     let rows = client.query("SELECT id FROM users ORDER BY id", &[]).await?;
     let authors = rows.iter().map(|row| row.get(0)).collect();
-    let bench = Bench { client, posts: Posts::new(pool, log), authors };
+    let posts = Posts::start(pool, log, &posts::Config::default(), &metrics);
+    let bench = Bench { client, posts, authors };
     for (page, offset) in [("first", 0), ("last", SHOWN - PAGE)] {
         let before = bench.before(page, offset).await?;
         let after = bench.after(page, offset).await?;

@@ -8,6 +8,7 @@ mod connections;
 mod engagement;
 mod follower;
 mod pages;
+mod readers;
 mod socket;
 
 use std::net::TcpListener;
@@ -40,6 +41,7 @@ use connections::Connections;
 use engagement::Engagement;
 use follower::Follower;
 use pages::Pages;
+use readers::Readers;
 use socket::{Sockets, Ticket};
 
 /// How long a start waits for the database's first answers.
@@ -75,7 +77,7 @@ async fn serve(
 /// What is told of what was stored.
 struct Live {
     shards: Shards<Sockets>,
-    pushes: Pushes,
+    readers: Readers,
 }
 
 /// The parts of a server that runs.
@@ -97,12 +99,13 @@ impl Server {
         let log = Log::start(pool.clone(), config.log.clone(), &metrics, {
             let hub = hub.clone();
             move |committed, answer| {
-                let Some(Live { shards, pushes }) = hub.get() else { return };
+                let Some(Live { shards, readers }) = hub.get() else { return };
+                // Before the answer, so that one who has it finds what he stored.
+                committed.iter().for_each(|committed| readers.committed(committed.log, &committed.entries));
                 shards.together(|| {
                     committed.iter().for_each(|committed| shards.publish(committed.log, &committed.entries));
                     answer();
                 });
-                committed.iter().for_each(|committed| pushes.committed(committed.log, &committed.entries));
             }
         });
         let follower = Follower::start(&log, Deadline::after(START_TIME)).await.context("reading the change feed")?;
@@ -116,7 +119,7 @@ impl Server {
                 }
             }
         });
-        let posts = Posts::new(pool.clone(), log.clone());
+        let posts = Posts::start(pool.clone(), log.clone(), &config.posts, &metrics);
         let graph = Graph::new(pool.clone(), log.clone());
         let clickhouse = config.clickhouse.url.as_ref();
         let clickhouse = clickhouse.map(|url| ClickHouse::new(url, &config.clickhouse, &metrics)).transpose()?;
@@ -159,11 +162,12 @@ impl Server {
             )
         })?;
         // Set once, here.
-        let _ = hub.set(Live { shards: shards.clone(), pushes: pushes.clone() });
+        let readers = Readers { posts: posts.clone(), feed: feed.clone(), pushes: pushes.clone() };
+        let _ = hub.set(Live { shards: shards.clone(), readers: readers.clone() });
 
         let stop = CancellationToken::new();
         let tasks = tokio_util::task::TaskTracker::new();
-        tasks.spawn(follower.run(log.clone(), shards.clone(), pushes.clone(), stop.clone()));
+        tasks.spawn(follower.run(log.clone(), shards.clone(), readers, stop.clone()));
         let (keys, stopped) = (accounts.clone(), stop.clone());
         tasks.spawn(async move { keys.tokens().watch(stopped).await });
         let pushed = shards.clone();

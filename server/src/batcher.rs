@@ -1,8 +1,9 @@
 //! Requests that meet in one statement.
 //!
-//! A request waits [`LINGER`] for others. Once [`STORM`] have come (a node's users all reconnect), a batch waits for as long
-//! as more keep coming, so that it is nearly full however fast they come in: with a fixed wait, a slower machine would need
-//! more statements for the same users. A batch also takes what arrives while all [`STATEMENTS`] are running.
+//! Of a kind that comes in storms ([`Batcher::start`]) a request waits [`LINGER`] for others. Once [`STORM`] have come (a node's
+//! users all reconnect), a batch waits for as long as more keep coming, so that it is nearly full however fast they come in:
+//! with a fixed wait, a slower machine would need more statements for the same users. Of another kind ([`Batcher::at_once`])
+//! nobody waits for company. Either way a batch takes what arrives while all statements that may run are running.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ const STORM_GAP: Duration = Duration::from_millis(50);
 const STORM_LINGER: Duration = Duration::from_millis(250);
 /// Statements of one kind at a time, so that a storm leaves connections to the others.
 const STATEMENTS: usize = 3;
+/// The same of a kind that does not wait for company.
+const STATEMENTS_AT_ONCE: usize = 2;
 /// Requests that wait to be gathered; one more is `overloaded`.
 const QUEUE: usize = 16_384;
 const OVERLOADED_RETRY_AFTER_MS: u64 = 1_000;
@@ -47,8 +50,25 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
         F: Fn(Vec<Job<Q, A>>) -> Running + Send + 'static,
         Running: Future<Output = ()> + Send + 'static,
     {
+        Self::with(weight, true, run)
+    }
+
+    /// As [`Self::start`]; a request never waits for others, but may find them where it waits for its turn.
+    pub fn at_once<F, Running>(weight: fn(&Q) -> usize, run: F) -> Self
+    where
+        F: Fn(Vec<Job<Q, A>>) -> Running + Send + 'static,
+        Running: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(weight, false, run)
+    }
+
+    fn with<F, Running>(weight: fn(&Q) -> usize, lingers: bool, run: F) -> Self
+    where
+        F: Fn(Vec<Job<Q, A>>) -> Running + Send + 'static,
+        Running: Future<Output = ()> + Send + 'static,
+    {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(Gatherer { jobs, held: None, weight }.work(run));
+        tokio::spawn(Gatherer { jobs, held: None, weight, lingers }.work(run));
         Self { queue }
     }
 
@@ -94,6 +114,8 @@ struct Gatherer<Q, A> {
     /// Taken from the queue, but too heavy for the batch before.
     held: Option<Job<Q, A>>,
     weight: fn(&Q) -> usize,
+    /// A request waits for company.
+    lingers: bool,
 }
 
 /// A batch being gathered.
@@ -108,7 +130,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gatherer<Q, A> {
         F: Fn(Vec<Job<Q, A>>) -> Running,
         Running: Future<Output = ()> + Send + 'static,
     {
-        let running = Arc::new(Semaphore::new(STATEMENTS));
+        let running = Arc::new(Semaphore::new(if self.lingers { STATEMENTS } else { STATEMENTS_AT_ONCE }));
         loop {
             let first = match self.held.take() {
                 Some(job) => job,
@@ -130,7 +152,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gatherer<Q, A> {
     async fn gather(&mut self, first: Job<Q, A>) -> Batch<Q, A> {
         let began = Instant::now();
         let mut batch = Batch { weight: (self.weight)(&first.asked), jobs: vec![first] };
-        while batch.jobs.len() < BATCH && self.held.is_none() {
+        while self.lingers && batch.jobs.len() < BATCH && self.held.is_none() {
             let until = match batch.jobs.len() {
                 ..STORM => began + LINGER,
                 _ => (Instant::now() + STORM_GAP).min(began + STORM_LINGER),
@@ -222,6 +244,36 @@ mod tests {
         assert_eq!(batches(&[1; 300]).await, [(256, 256), (44, 44)]);
         assert_eq!(batches(&[10_000, 6_384, 1]).await, [(2, 16_384), (1, 1)]);
         assert_eq!(batches(&[1, 50_000, 1]).await, [(1, 1), (1, 50_000), (1, 1)], "the heavy one goes alone");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_linger_takes_who_waits_for_a_turn() {
+        let (turns, sizes) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (turn, seen) = (turns.clone(), sizes.clone());
+        let batcher = Batcher::at_once(
+            |()| 1,
+            move |jobs: Vec<Job<(), ()>>| {
+                seen.lock().unwrap().push(jobs.len());
+                let turn = turn.clone();
+                async move {
+                    turn.acquire().await.unwrap().forget();
+                    jobs.into_iter().for_each(|job| job.answer(Ok(())));
+                }
+            },
+        );
+        let mut asking = tokio::task::JoinSet::new();
+        for asked in 1..=STATEMENTS_AT_ONCE + 10 {
+            let batcher = batcher.clone();
+            asking.spawn(async move { batcher.ask((), soon()).await });
+            // Each of the first has begun before the next one asks, without any time having passed.
+            while asked <= STATEMENTS_AT_ONCE && sizes.lock().unwrap().len() < asked {
+                tokio::task::yield_now().await;
+            }
+        }
+        tokio::task::yield_now().await;
+        turns.add_permits(STATEMENTS_AT_ONCE + 1);
+        assert!(asking.join_all().await.iter().all(Result::is_ok));
+        assert_eq!(*sizes.lock().unwrap(), [1, 1, 10]);
     }
 
     #[tokio::test]

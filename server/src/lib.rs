@@ -14,6 +14,7 @@ pub mod feed;
 pub mod graph;
 pub mod limits;
 pub mod log;
+pub mod marks;
 pub mod posts;
 pub mod session;
 pub mod storage;

@@ -6,17 +6,23 @@
 //! What always holds:
 //! - nobody is given a post of one who blocked him or whom he blocked, nor a comment of such a one;
 //! - a list is read by the place of its last item, never by counting;
-//! - counts are sums of what is committed.
+//! - counts are sums of what is committed;
+//! - what this node stored is seen at once by whoever asks it, and what another one stored within 2 s.
 
+mod config;
+mod near;
 mod store;
 
 use bowline_protocol::command::{Page, PostChange, PostQuery};
 use bowline_protocol::wire::{self, SenderKind, server_frame::Kind as Push};
-use bowline_protocol::{ClientId, Code, CommentId, Failure, PostId, UserId};
+use bowline_protocol::{ClientId, Code, CommentId, Failure, LogId, PostId, Seq, UserId};
 
 use crate::deadline::Deadline;
 use crate::log::{Action, Command, Log, Social, Stored};
 use crate::storage::Pool;
+use crate::telemetry::Metrics;
+pub use config::Config;
+use near::{Near, Seen};
 use store::Sight;
 
 /// The operations on posts. Cheap to clone.
@@ -24,11 +30,22 @@ use store::Sight;
 pub struct Posts {
     pool: Pool,
     log: Log,
+    near: Near,
 }
 
 impl Posts {
-    pub fn new(pool: Pool, log: Log) -> Self {
-        Self { pool, log }
+    pub fn start(pool: Pool, log: Log, config: &Config, metrics: &Metrics) -> Self {
+        Self { near: Near::start(&pool, config, metrics), pool, log }
+    }
+
+    /// What this node stored in a log. Never waits.
+    pub fn committed(&self, log: LogId, entries: &[wire::Entry]) {
+        self.near.committed(log, entries);
+    }
+
+    /// Logs in which something was stored, here or elsewhere. Never waits.
+    pub fn changed(&self, heads: &[(LogId, Seq)]) {
+        self.near.changed(heads);
     }
 
     /// A durable change, under an id of the client's. Never waits; `done` is called exactly once. Changes of one user are
@@ -60,31 +77,27 @@ impl Posts {
     /// # Errors
     /// `not_found`, also where one of the two has blocked the other; `target_gone` when it was deleted.
     pub async fn get(&self, reader: UserId, post: PostId, deadline: Deadline) -> Result<wire::Post, Failure> {
-        let connection = self.pool.get(deadline).await?;
-        // Both at once on the one connection.
-        let shown = tokio::try_join!(
-            store::post(&connection, post, deadline),
-            store::regard(&connection, reader, post, deadline),
-        );
-        let (post, regard) = shown.map_err(store::failed("post"))?;
-        let post = post.filter(|_| !regard.apart).ok_or_else(|| refused(Code::NotFound))?;
-        let post = post.ok_or_else(gone)?;
-        Ok(wire::Post { liked: regard.liked, ..post })
+        let seen = self.near.look(Some(reader), &[post.0], deadline).await?.pop().flatten();
+        let seen = seen.filter(|seen| !seen.regard.is_some_and(|regard| regard.apart));
+        seen.ok_or_else(|| refused(Code::NotFound))?.shown().ok_or_else(gone)
     }
 
-    /// Those of these posts that this reader may find in his feed: not deleted, nor of one whom he muted, or with whom he has
-    /// nothing to do. Without a reader, those that are not deleted. In any order.
+    /// For each of these posts, in order, what this reader may find of it in his feed: nothing where it was deleted, or is of
+    /// one whom he muted or with whom he has nothing to do. Without a reader, nothing where it was deleted. It ends before the
+    /// first one of which nothing is known by the deadline.
+    ///
+    /// # Errors
+    /// Where that is the first one.
     pub async fn in_feed(
         &self,
         reader: Option<UserId>,
         posts: &[PostId],
         deadline: Deadline,
-    ) -> Result<Vec<wire::Post>, Failure> {
-        if posts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let connection = self.pool.get(deadline).await?;
-        store::in_feed(&connection, reader, posts, deadline).await.map_err(store::failed("posts of a feed"))
+    ) -> Result<Vec<Option<wire::Post>>, Failure> {
+        let ids: Vec<_> = posts.iter().map(|post| post.0).collect();
+        let seen = self.near.look(reader, &ids, deadline).await?;
+        let wanted = |seen: &Seen| !seen.regard.is_some_and(|regard| regard.apart || regard.muted);
+        Ok(seen.into_iter().map(|seen| seen.filter(wanted)?.shown()).collect())
     }
 
     /// An author's posts, newest first.
@@ -129,6 +142,14 @@ impl Posts {
         let more = items.len() as u64 > page.limit;
         items.truncate(page.limit as usize);
         Ok(wire::Comments { items, more })
+    }
+}
+
+impl Seen {
+    /// Nothing when it was deleted.
+    fn shown(&self) -> Option<wire::Post> {
+        let liked = self.regard.is_some_and(|regard| regard.liked);
+        Some(wire::Post { liked, ..self.sighted.post.clone()? })
     }
 }
 

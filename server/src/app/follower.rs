@@ -5,9 +5,9 @@ use std::time::Duration;
 use bowline_protocol::Failure;
 use tokio_util::sync::CancellationToken;
 
+use super::readers::Readers;
 use super::socket::Sockets;
 use crate::deadline::Deadline;
-use crate::feed::Pushes;
 use crate::log::{Change, Changes, Log};
 use crate::wire::Shards;
 
@@ -29,12 +29,12 @@ impl Follower {
     }
 
     /// Looks each second until stopped. A look that failed is made good by the next one.
-    pub(super) async fn run(mut self, log: Log, shards: Shards<Sockets>, pushes: Pushes, stop: CancellationToken) {
+    pub(super) async fn run(mut self, log: Log, shards: Shards<Sockets>, readers: Readers, stop: CancellationToken) {
         while let Some(change) = stop.run_until_cancelled(self.changes.next()).await {
             match change {
                 Ok(change) => {
                     apply(&change, &log, &shards);
-                    pushes.changed(&change.heads);
+                    readers.changed(&change.heads);
                 }
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }

@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// At once.
+    /// At once. Each holds a connection of the pool (15), which chat stores its messages with: fewer than half of them.
     pub permits: usize,
     /// In all.
     pub rate: Rate,
@@ -122,7 +122,7 @@ impl<T> Default for Snapshot<T> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { permits: 20, rate: Rate { burst: 20, interval_ms: 5 }, wait: Duration::from_millis(50), waiting: 256 }
+        Self { permits: 6, rate: Rate { burst: 20, interval_ms: 5 }, wait: Duration::from_millis(50), waiting: 256 }
     }
 }
 

@@ -5,6 +5,7 @@
 //!   `hard` is it gone, and callers wait for it to be made, by one of them in all nodes together.
 //! - Whatever is made has a version. An older one never replaces a newer one, in Redis or in a node, also when the one who
 //!   made it was stopped for longer than his turn lasts.
+//! - What was made before somebody said that it is outdated is given out only where nothing newer can be had.
 //! - With Redis away or none at all, the same holds within each node.
 //!
 //! A caller who goes away changes nothing: what is being made is made, and kept.
@@ -24,6 +25,7 @@ use tokio::time::{sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::deadline::Deadline;
+use crate::marks::Marks;
 use crate::storage::redis::Redis;
 pub use config::Config;
 pub use counts::Counts;
@@ -76,6 +78,8 @@ struct Inner<V: Send + Sync + 'static> {
     to_bytes: fn(&V) -> Vec<u8>,
     /// What is being made anew. Held for one look.
     refreshing: Mutex<HashSet<Uuid>>,
+    /// What was made before it was marked is outdated.
+    marks: Marks,
     events: Events,
 }
 
@@ -85,6 +89,8 @@ type Make<V, E> = Box<dyn FnOnce(Making<V>) -> Pin<Box<dyn Future<Output = Resul
 enum Found<V> {
     Fresh(Arc<Entry<V>>),
     Stale(Arc<Entry<V>>),
+    /// Made before what it is made of changed; of use only where nothing newer can be had.
+    Outdated(Arc<Entry<V>>),
     Nothing,
 }
 
@@ -105,6 +111,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             config,
             to_bytes: codec.to_bytes,
             refreshing: Mutex::default(),
+            marks: Marks::default(),
             events: counts.of(name),
         };
         Self { inner: Arc::new(inner) }
@@ -120,8 +127,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Made: Future<Output = Result<V, E>> + Send + 'static,
     {
         if let Some(entry) = self.inner.memory.near(key).await {
-            self.inner.events.near.inc();
-            return Ok(entry);
+            if !self.inner.is_outdated(key, &entry) {
+                self.inner.events.near.inc();
+                return Ok(entry);
+            }
+            self.inner.memory.look_again(key).await;
         }
         // In a task, so that a caller who goes away does not take what the others wait for with him. It ends by the deadline.
         let make: Make<V, E> = Box::new(|making| Box::pin(make(making)));
@@ -131,6 +141,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
             // Whoever panicked has said so.
             Ok(Err(_)) | Err(_) => Err(Arc::new(Miss::Late)),
         }
+    }
+
+    /// What is made of `key` changed: the next caller of this node waits for a new one, where it can be had. Never waits.
+    pub fn outdate(&self, key: Uuid) {
+        self.inner.marks.mark(key);
     }
 
     /// What this node keeps of `key`, stale or not.
@@ -171,6 +186,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
                     stale = Some((entry.clone(), make));
                     Ok(entry)
                 }
+                Found::Outdated(entry) => {
+                    let made = self.make(key, Some(entry.clone()), deadline, make).await;
+                    made.or_else(|_: Miss<E>| Ok(entry))
+                }
                 Found::Nothing => self.make(key, None, deadline, make).await,
             }
         };
@@ -186,18 +205,31 @@ impl<V: Send + Sync + 'static> Inner<V> {
     async fn look(&self, key: Uuid, deadline: Deadline) -> Found<V> {
         let kept = self.memory.kept(key).await;
         let version = kept.as_ref().map(|entry| entry.version);
-        let Some(shared) = &self.shared else { return Found::by_age(kept) };
+        let Some(shared) = &self.shared else { return self.found(key, kept) };
         match shared.read(key, version, deadline).await {
             Ok(Some(newer)) => {
                 self.events.shared.inc();
-                Found::by_age(Some(self.memory.keep(key, Arc::new(newer)).await))
+                self.found(key, Some(self.memory.keep(key, Arc::new(newer)).await))
             }
-            Ok(None) => Found::by_age(kept),
+            Ok(None) => self.found(key, kept),
             Err(_) => {
                 self.events.without_redis.inc();
-                Found::by_age(kept)
+                self.found(key, kept)
             }
         }
+    }
+
+    fn found(&self, key: Uuid, entry: Option<Arc<Entry<V>>>) -> Found<V> {
+        match entry.filter(|entry| !entry.is_gone()) {
+            None => Found::Nothing,
+            Some(entry) if self.is_outdated(key, &entry) => Found::Outdated(entry),
+            Some(entry) if entry.is_stale(rand::random()) => Found::Stale(entry),
+            Some(entry) => Found::Fresh(entry),
+        }
+    }
+
+    fn is_outdated(&self, key: Uuid, entry: &Entry<V>) -> bool {
+        !self.marks.unchanged([key], entry.began())
     }
 
     /// Makes what is stale anew, unless that is being done or too much of it is.
@@ -238,7 +270,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         self.events.made.inc();
         let bytes = (self.to_bytes)(&value);
         let life = Life::new(&self.config, began.elapsed(), rand::random());
-        let entry = Entry::new(version, value, life, Age::at_present(Duration::ZERO), bytes.len());
+        let entry = Entry::new(version, value, life, Age::at_present(began.elapsed()), bytes.len());
         let newest = self.memory.keep(key, Arc::new(entry)).await;
         if let Some(turn) = turn {
             let outdated = self.events.outdated.clone();
@@ -266,16 +298,6 @@ fn version_by_clock<V>(before: Option<&Arc<Entry<V>>>) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
     now.max(before.map_or(0, |entry| entry.version + 1))
-}
-
-impl<V> Found<V> {
-    fn by_age(entry: Option<Arc<Entry<V>>>) -> Self {
-        match entry.filter(|entry| !entry.is_gone()) {
-            None => Found::Nothing,
-            Some(entry) if entry.is_stale(rand::random()) => Found::Stale(entry),
-            Some(entry) => Found::Fresh(entry),
-        }
-    }
 }
 
 /// A place among those that are made anew at once.

@@ -1,12 +1,11 @@
 //! A page of one reader's feed: from the cache or made, within one budget, with the posts as they are now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bowline_protocol::command::FeedQuery;
-use bowline_protocol::wire::{self, FeedSource};
-use bowline_protocol::{Code, Failure, PostId, UserId};
+use bowline_protocol::wire::{self, FeedSource, entry::Content};
+use bowline_protocol::{Code, Failure, LogId, PostId, UserId};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
@@ -106,6 +105,26 @@ impl Feed {
 }
 
 impl Feed {
+    /// What this node stored in a log: who changes whom he follows or mutes finds it in his next page. Never waits.
+    pub fn committed(&self, log: LogId, entries: &[wire::Entry]) {
+        let regards = |entry: &wire::Entry| {
+            matches!(
+                entry.content,
+                Some(
+                    Content::Followed(_)
+                        | Content::Unfollowed(_)
+                        | Content::Blocked(_)
+                        | Content::Unblocked(_)
+                        | Content::UserMuted(_)
+                        | Content::UserUnmuted(_)
+                )
+            )
+        };
+        if entries.iter().any(regards) {
+            self.inner.cache.outdate(log.0);
+        }
+    }
+
     pub(super) fn pool(&self) -> &Pool {
         &self.inner.pool
     }
@@ -145,7 +164,7 @@ impl Inner {
             None => self.current(reader, budget).await,
         };
         let Some(entry) = entry else { return self.for_everybody(reader, limit, budget).await };
-        let shown = self.show(reader, &entry.value, place, limit, budget.deadline()).await?;
+        let shown = self.show(reader, &entry.value, place, limit, budget.before(&[Part::Encoding])).await?;
         let missing = entry.value.missing(place);
         let items = match shown.items.is_empty() && place.is_none() {
             true => self.newest(reader, limit, budget.deadline()).await?,
@@ -202,19 +221,23 @@ impl Inner {
         while items.len() < limit && taken < rest.items.len() {
             let wanted = if taken == 0 { limit } else { limit.max(FURTHER) };
             let looked_at = &rest.items[taken..rest.items.len().min(taken + wanted)];
-            let mut posts = match self.posts_of(reader, looked_at, deadline).await {
+            let posts = match self.posts_of(reader, looked_at, deadline).await {
                 Err(_) if !items.is_empty() => break,
                 posts => posts?,
             };
-            for item in looked_at {
+            let known = posts.len();
+            for (item, post) in looked_at.iter().zip(posts) {
                 if items.len() == limit {
                     break;
                 }
                 taken += 1;
-                if let Some(post) = posts.remove(&item.post) {
+                if let Some(post) = post {
                     let place = (rest.offset() + taken) as u64;
                     items.push(wire::FeedItem { post: Some(post), place, reasons: sources(item.reasons) });
                 }
+            }
+            if known < looked_at.len() {
+                break;
             }
         }
         Ok(Shown { items, next: rest.after(taken) })
@@ -225,10 +248,9 @@ impl Inner {
         reader: UserId,
         items: &[Item],
         deadline: Deadline,
-    ) -> Result<HashMap<Uuid, wire::Post>, Failure> {
+    ) -> Result<Vec<Option<wire::Post>>, Failure> {
         let ids: Vec<PostId> = items.iter().map(|item| PostId(item.post)).collect();
-        let posts = self.posts.in_feed(Some(reader), &ids, deadline).await?;
-        Ok(posts.into_iter().filter_map(|post| Some((PostId::from_wire(&post.post_id)?.0, post))).collect())
+        self.posts.in_feed(Some(reader), &ids, deadline).await
     }
 
     /// The newest that the reader may see, for one for whom nothing was ranked.
@@ -241,8 +263,7 @@ impl Inner {
         drop(connection);
         let item = |post| Item { post, score: 0.0, reasons: Sources::default() };
         let items: Vec<Item> = newest.into_iter().map(item).collect();
-        let mut posts = self.posts_of(reader, &items, deadline).await?;
-        let shown = items.iter().filter_map(|item| posts.remove(&item.post)).zip(1..);
+        let shown = self.posts_of(reader, &items, deadline).await?.into_iter().flatten().zip(1..);
         Ok(shown.map(|(post, place)| wire::FeedItem { post: Some(post), place, reasons: Vec::new() }).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! Candidates for one reader, from whoever gives them in time.
 //!
-//! ClickHouse is asked first, where there is one: each source on its own, behind a breaker of its own. What it does not give
+//! ClickHouse is asked first, where there is one: each source on its own, behind a breaker of its own and one for all. What it does not give
 //! comes from PostgreSQL, behind the bulkhead; and what that has no room for from what was last trending, which is kept for
 //! all readers.
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bowline_protocol::UserId;
 
-use super::breaker::{self, Breaker};
+use super::breaker::{self, Breaker, Call};
 use super::budget::{Budget, Part};
 use super::bulkhead::{Bulkhead, Snapshot};
 use super::candidate::{Candidate, FOLLOWEES, Reader, Sources};
@@ -29,9 +29,10 @@ pub(super) struct Gatherer {
     trending: Snapshot<Trending>,
 }
 
-/// ClickHouse, and what keeps each source from being asked in vain.
+/// ClickHouse, and what keeps it, and each source of it, from being asked in vain.
 struct Columns {
     clickhouse: ClickHouse,
+    all: Breaker,
     followees: Breaker,
     trending: Breaker,
     affinity: Breaker,
@@ -72,6 +73,7 @@ impl Gatherer {
             let breaker = |name| Breaker::new(name, config.budget.candidates, &config.breaker, &counts);
             Columns {
                 clickhouse,
+                all: breaker("clickhouse"),
                 followees: breaker("followees"),
                 trending: breaker("trending"),
                 affinity: breaker("affinity"),
@@ -108,18 +110,18 @@ impl Gatherer {
     }
 
     async fn ask_columns(&self, columns: &Columns, reader: UserId, found: &mut Found, until: Deadline) {
-        let Columns { clickhouse, followees, trending, affinity } = columns;
+        let Columns { clickhouse, all, followees, trending, affinity } = columns;
         let nobody = Reader { id: reader, follows: &[] };
         let by_followees = async {
             let follows = self.follows(reader, until).await?;
             let whom = Reader { id: reader, follows: &follows };
-            let posts = asked(followees, clickhouse::followees(clickhouse, whom, until)).await;
+            let posts = asked([all, followees], clickhouse::followees(clickhouse, whom, until)).await;
             Some((follows, posts))
         };
         let (by_followees, trending, affinity) = tokio::join!(
             by_followees,
-            asked(trending, clickhouse::trending(clickhouse, nobody, until)),
-            asked(affinity, clickhouse::affinity(clickhouse, nobody, until)),
+            asked([all, trending], clickhouse::trending(clickhouse, nobody, until)),
+            asked([all, affinity], clickhouse::affinity(clickhouse, nobody, until)),
         );
         (found.follows, found.followees) = by_followees.map_or((None, None), |(follows, posts)| (Some(follows), posts));
         if let Some(posts) = &trending {
@@ -203,24 +205,26 @@ impl Found {
     }
 }
 
-/// What ClickHouse gives, unless the breaker is open. That we asked for too much at once, or wrongly, says nothing about
+/// What ClickHouse gives, unless a breaker is open. That we asked for too much at once, or wrongly, says nothing about
 /// whether it answers.
 async fn asked(
-    breaker: &Breaker,
+    [all, source]: [&Breaker; 2],
     asking: impl Future<Output = Result<Vec<Candidate>, Fault>>,
 ) -> Option<Vec<Candidate>> {
-    let call = breaker.start()?;
+    // The source's first: where that one is open, no probe of ClickHouse is spent on it.
+    let source = source.start()?;
+    let calls = [all.start()?, source];
     match asking.await {
         Ok(candidates) => {
-            call.answered();
+            calls.into_iter().for_each(Call::answered);
             Some(candidates)
         }
         Err(fault) => {
             tracing::debug!(%fault, "a source of the feed");
             match fault {
-                Fault::Full => drop(call),
-                Fault::Refused(_) => call.answered(),
-                Fault::Late | Fault::Stopped(_) | Fault::Away(_) => call.failed(),
+                Fault::Full => drop(calls),
+                Fault::Refused(_) => calls.into_iter().for_each(Call::answered),
+                Fault::Late | Fault::Stopped(_) | Fault::Away(_) => calls.into_iter().for_each(Call::failed),
             }
             None
         }

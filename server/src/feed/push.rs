@@ -31,6 +31,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const TOGETHER: Duration = Duration::from_millis(20);
 /// How often those are looked at who were told of something less than [`EVERY`] ago.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same where the database did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 /// For one read of what is pushed, and of whom a subscriber follows.
 const READ_TIME: Duration = Duration::from_secs(2);
 /// Posts read at once.
@@ -121,41 +123,49 @@ impl Pushes {
         while stop.run_until_cancelled(self.inner.news.notified()).await.is_some() {
             tokio::time::sleep(TOGETHER).await;
             while !stop.is_cancelled() {
-                self.read_follows().await;
-                self.read_authors().await;
+                let read = self.read_follows().await & self.read_authors().await;
                 let due = self.index(|index| index.due(Instant::now(), EVERY));
                 self.push(due, &deliver).await;
                 if !self.index(|index| index.waits()) {
                     break;
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(if read { LOOK } else { AGAIN }).await;
             }
         }
     }
 
-    /// Whom those follow who subscribed, or followed somebody, since the last time.
-    async fn read_follows(&self) {
-        for user in self.index(Index::take_unread) {
+    /// Whom those follow who subscribed, or followed somebody, since the last time. Whether it could be read of all; those of
+    /// whom it could not are read the next time.
+    async fn read_follows(&self) -> bool {
+        let users = self.index(Index::take_unread);
+        for (read, user) in users.iter().enumerate() {
             let deadline = Deadline::after(READ_TIME);
-            let read = async {
+            let follows = async {
                 let connection = self.inner.feed.pool().get(deadline).await.ok()?;
-                postgres::follows(&connection, user, FOLLOWEES, deadline).await.ok()
+                postgres::follows(&connection, *user, FOLLOWEES, deadline).await.ok()
             };
-            match read.await {
-                Some(follows) => self.index(|index| index.set_follows(user, &follows)),
-                None => self.index(|index| index.follows_changed(user)),
+            let Some(follows) = follows.await else {
+                self.index(|index| users[read..].iter().for_each(|user| _ = index.follows_changed(*user)));
+                return false;
             };
+            self.index(|index| index.set_follows(*user, &follows));
         }
+        true
     }
 
-    /// What authors wrote on other nodes.
-    async fn read_authors(&self) {
+    /// What authors wrote on other nodes. Whether it could be read; if not, it is the next time.
+    async fn read_authors(&self) -> bool {
         let authors = self.index(Index::take_heard);
-        for authors in authors.chunks(POSTS) {
+        for (chunk, asked) in authors.chunks(POSTS).enumerate() {
             let deadline = Deadline::after(READ_TIME);
-            let Ok(connection) = self.inner.feed.pool().get(deadline).await else { continue };
-            let found = postgres::newest_posts_of(&connection, authors, APIECE, deadline).await;
-            let mut found = found.unwrap_or_default();
+            let found = async {
+                let connection = self.inner.feed.pool().get(deadline).await.ok()?;
+                postgres::newest_posts_of(&connection, asked, APIECE, deadline).await.ok()
+            };
+            let Some(mut found) = found.await else {
+                self.index(|index| index.hear_again(&authors[chunk * POSTS..]));
+                return false;
+            };
             found.sort_by_key(|candidate| candidate.created_at_ms);
             let newest = found.last().map_or(0, |candidate| candidate.created_at_ms);
             self.index(|index| {
@@ -163,6 +173,7 @@ impl Pushes {
                 recent.for_each(|candidate| _ = index.posted(candidate.author, candidate.post));
             });
         }
+        true
     }
 
     async fn push(&self, due: Vec<Due>, deliver: &impl Fn(Address, wire::FeedUpdate)) {
@@ -172,7 +183,7 @@ impl Pushes {
         let mut posts: HashMap<Uuid, wire::Post> = HashMap::new();
         for ids in wanted.chunks(POSTS) {
             let read = self.inner.feed.posts().in_feed(None, ids, Deadline::after(READ_TIME)).await.unwrap_or_default();
-            posts.extend(read.into_iter().filter_map(|post| Some((PostId::from_wire(&post.post_id)?.0, post))));
+            posts.extend(ids.iter().zip(read).filter_map(|(id, post)| Some((id.0, post?))));
         }
         for Due { address, user, posts: wanted, more } in due {
             let place = self.inner.feed.places(user).await;

@@ -27,55 +27,58 @@ pub(super) fn failed(what: &'static str) -> impl Fn(Fault) -> Failure {
 /// $1 ids.
 const POSTS: &str = "SELECT * FROM read_posts($1)";
 
-/// A post as everybody sees it; `Some(None)` when it was deleted.
-pub(super) async fn post(
+/// Posts as everybody sees them; without their text where they were deleted. None for what is no post.
+pub(super) async fn posts(
     connection: &Connection,
-    post: PostId,
+    ids: &[Uuid],
     deadline: Deadline,
-) -> Result<Option<Option<wire::Post>>, Fault> {
-    let rows = connection.query(POSTS, &[(&[post.0].as_slice(), Type::UUID_ARRAY)], deadline).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let deleted: bool = row.try_get("deleted")?;
-    Ok(Some(if deleted { None } else { Some(shown(row)?) }))
+) -> Result<Vec<(Uuid, Sighted)>, Fault> {
+    let rows = connection.query(POSTS, &[(&ids, Type::UUID_ARRAY)], deadline).await?;
+    let sighted = |row: &Row| {
+        let deleted: bool = row.try_get("deleted")?;
+        let post = if deleted { None } else { Some(shown(row)?) };
+        Ok((row.try_get("id")?, Sighted { author: row.try_get("author_id")?, post }))
+    };
+    Ok(rows.iter().map(sighted).collect::<Result<_, tokio_postgres::Error>>()?)
 }
 
-/// $1 reader, $2 ids.
-const IN_FEED: &str = "SELECT * FROM read_feed($1, $2)";
-
-pub(super) async fn in_feed(
-    connection: &Connection,
-    reader: Option<UserId>,
-    posts: &[PostId],
-    deadline: Deadline,
-) -> Result<Vec<wire::Post>, Fault> {
-    let (reader, ids) = (reader.map(|user| user.0), posts.iter().map(|post| post.0).collect::<Vec<Uuid>>());
-    let rows = connection.query(IN_FEED, &[(&reader, Type::UUID), (&ids, Type::UUID_ARRAY)], deadline).await?;
-    let post = |row: &Row| Ok(wire::Post { liked: row.try_get("liked")?, ..shown(row)? });
-    Ok(rows.iter().map(post).collect::<Result<_, tokio_postgres::Error>>()?)
+/// A post as everybody sees it.
+#[derive(Debug)]
+pub(super) struct Sighted {
+    pub(super) author: Uuid,
+    /// None: it was deleted.
+    pub(super) post: Option<wire::Post>,
 }
 
 /// What a post has to do with one reader.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Regard {
+    pub(super) author: Uuid,
     /// He and the author have nothing to do with each other.
     pub(super) apart: bool,
+    /// He wants none of the author's in his feed.
+    pub(super) muted: bool,
     pub(super) liked: bool,
 }
 
-/// $1 reader, $2 post.
-const REGARD: &str = "
-SELECT apart($1, p.author_id), EXISTS (SELECT FROM post_likes l WHERE l.post_id = p.id AND l.user_id = $1)
-FROM posts p WHERE p.id = $2";
+/// $1 readers, $2 the post of each.
+const REGARDS: &str = "SELECT * FROM read_regards($1, $2)";
 
-pub(super) async fn regard(
+/// By reader and post; none for what is no post.
+pub(super) async fn regards(
     connection: &Connection,
-    reader: UserId,
-    post: PostId,
+    pairs: &[(Uuid, Uuid)],
     deadline: Deadline,
-) -> Result<Regard, Fault> {
-    let rows = connection.query(REGARD, &[(&reader.0, Type::UUID), (&post.0, Type::UUID)], deadline).await?;
-    let Some(row) = rows.first() else { return Ok(Regard::default()) };
-    Ok(Regard { apart: row.try_get(0)?, liked: row.try_get(1)? })
+) -> Result<Vec<((Uuid, Uuid), Regard)>, Fault> {
+    let (readers, posts): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
+    let rows = connection.query(REGARDS, &[(&readers, Type::UUID_ARRAY), (&posts, Type::UUID_ARRAY)], deadline).await?;
+    let regard = |row: &Row| {
+        let place: i64 = row.try_get("place")?;
+        let pair = usize::try_from(place - 1).ok().and_then(|place| pairs.get(place)).copied().unwrap_or_default();
+        let (apart, muted, liked) = (row.try_get("apart")?, row.try_get("muted")?, row.try_get("liked")?);
+        Ok((pair, Regard { author: row.try_get("author_id")?, apart, muted, liked }))
+    };
+    Ok(rows.iter().map(regard).collect::<Result<_, tokio_postgres::Error>>()?)
 }
 
 /// $1 reader, $2 author, $3 and $4 the place, $5 how many. One row at least, which says whether there is such a user for

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // In a test an unwrap is an assertion.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowline::accounts::{self, Accounts};
@@ -12,7 +13,7 @@ use bowline::feed::{self, Feed};
 use bowline::graph::Graph;
 use bowline::limits::Rate;
 use bowline::log::{self, Committed, Log};
-use bowline::posts::Posts;
+use bowline::posts::{self, Posts};
 use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
 use bowline_protocol::limits::Limits;
@@ -80,14 +81,20 @@ impl Server {
         let pool = Pool::new(&database.url().into(), &storage::Config::default()).unwrap();
         let metrics = Metrics::default();
         let (sink, committed) = mpsc::unbounded_channel();
+        let hears = Arc::<OnceLock<Posts>>::default();
+        let heard = hears.clone();
         let sink = move |committed: &[Committed], _: &mut dyn FnMut()| {
-            committed.iter().for_each(|one| drop(sink.send(one.clone())))
+            for one in committed {
+                heard.get().unwrap().committed(one.log, &one.entries);
+                drop(sink.send(one.clone()));
+            }
         };
         let log = Log::start(pool.clone(), log::Config::default(), &metrics, sink);
         let accounts = Accounts::start(&accounts, None, pool.clone(), log.clone(), &metrics).unwrap();
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
-        let posts = Posts::new(pool.clone(), log.clone());
+        let posts = Posts::start(pool.clone(), log.clone(), &posts::Config::default(), &metrics);
+        hears.get_or_init(|| posts.clone());
         let parts =
             feed::Parts { pool: pool.clone(), posts: posts.clone(), clickhouse: None, redis: None, views: None };
         let deadline = Deadline::after(Duration::from_secs(30));

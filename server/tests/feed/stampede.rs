@@ -83,9 +83,9 @@ async fn for_the_same_user_two_nodes_make_it_once() {
 }
 
 #[tokio::test]
-async fn for_different_users_the_fallback_takes_twenty_and_the_others_are_shown_the_snapshot() {
+async fn for_different_users_the_fallback_takes_a_few_and_the_others_are_shown_the_snapshot() {
     let node = Node::new(patient(), None).await;
-    assert_eq!(ask_for_each(&node, 0).await, (20, 980));
+    assert_eq!(ask_for_each(&node, 0).await, (6, 994));
 }
 
 #[tokio::test]

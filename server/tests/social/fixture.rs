@@ -1,9 +1,10 @@
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowline::deadline::Deadline;
 use bowline::graph::Graph;
 use bowline::log::{Log, Stored};
-use bowline::posts::Posts;
+use bowline::posts::{self, Posts};
 use bowline::storage::{self, Pool};
 use bowline::telemetry::Metrics;
 use bowline_protocol::command::{Draft, Page, PeopleChange, PostChange};
@@ -30,8 +31,15 @@ impl World {
         let database = TestDatabase::create().await;
         let config = storage::Config { max_connections: 8, ..storage::Config::default() };
         let pool = Pool::new(&database.url().to_owned().into(), &config).unwrap();
-        let log = Log::start(pool.clone(), bowline::log::Config::default(), &Metrics::default(), |_, _| {});
-        Self { database, posts: Posts::new(pool.clone(), log.clone()), graph: Graph::new(pool, log) }
+        let hears = Arc::<OnceLock<Posts>>::default();
+        let (heard, metrics) = (hears.clone(), Metrics::default());
+        let log = Log::start(pool.clone(), bowline::log::Config::default(), &metrics, move |committed, _| {
+            let posts = heard.get().unwrap();
+            committed.iter().for_each(|one| posts.committed(one.log, &one.entries));
+        });
+        let posts = Posts::start(pool.clone(), log.clone(), &posts::Config::default(), &metrics);
+        hears.get_or_init(|| posts.clone());
+        Self { database, posts, graph: Graph::new(pool, log) }
     }
 
     /// Makes users, each with its log.

@@ -41,6 +41,11 @@ impl Age {
         Self { seen: Instant::now(), then: age }
     }
 
+    /// Where this clock does not go back that far, its beginning would do as well: nothing was marked before it.
+    fn since(self) -> Instant {
+        self.seen.checked_sub(self.then).unwrap_or(self.seen)
+    }
+
     fn at(self, now: Instant) -> Duration {
         self.then + now.saturating_duration_since(self.seen)
     }
@@ -51,6 +56,11 @@ impl<V> Entry<V> {
         // Decoded, a value is a little larger than its bytes.
         let weight = u32::try_from(bytes + bytes / 4 + OVERHEAD_BYTES).unwrap_or(u32::MAX);
         Self { version, value, life, made, weight }
+    }
+
+    /// When making it began.
+    pub(super) fn began(&self) -> Instant {
+        self.made.since()
     }
 
     /// Of no more use.

@@ -30,6 +30,11 @@ impl<V: Send + Sync + 'static> Memory<V> {
         self.near.get(&key).await.filter(|entry| !entry.is_gone())
     }
 
+    /// What is near is not believed any more.
+    pub(super) async fn look_again(&self, key: Uuid) {
+        self.near.invalidate(&key).await;
+    }
+
     /// What is still of use.
     pub(super) async fn kept(&self, key: Uuid) -> Option<Arc<Entry<V>>> {
         self.kept.get(&key).await.filter(|entry| !entry.is_gone())

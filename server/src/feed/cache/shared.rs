@@ -127,7 +127,8 @@ impl<V> Shared<V> {
         let [version, bytes, left] = answer else { return None };
         let (life, value) = bytes.split_first_chunk::<LIFE_BYTES>()?;
         let life = life_from_bytes(life);
-        let age = life.hard.saturating_sub(Duration::from_millis(number(left)?));
+        // It is written once it is made, and as old as the moment at which making it began.
+        let age = life.hard.saturating_sub(Duration::from_millis(number(left)?)) + life.cost;
         let bytes = value.len();
         Some(Entry::new(number(version)?, (self.from_bytes)(value)?, life, Age::at_present(age), bytes))
     }

@@ -180,6 +180,13 @@ impl Index {
         self.heard_of.drain().collect()
     }
 
+    /// Authors of whom it could not be read what they wrote.
+    pub(super) fn hear_again(&mut self, authors: &[UserId]) {
+        let followed = authors.iter().filter(|author| self.known(**author).is_some_and(|p| !p.followers.is_empty()));
+        let followed: Vec<UserId> = followed.copied().collect();
+        self.heard_of.extend(followed);
+    }
+
     /// Someone has written a post; whether somebody is to hear of it.
     pub(super) fn posted(&mut self, author: UserId, post: Uuid) -> bool {
         let Some(person) = self.known(author).filter(|person| !person.followers.is_empty()) else { return false };

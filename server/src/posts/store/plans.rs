@@ -27,6 +27,7 @@ async fn reads_use_their_index_and_read_no_more_than_they_return() {
     for n in 0..50 {
         ids.push(id(&format!("post{}", n * 1_000)).await);
     }
+    let readers = vec![reader; ids.len()];
     let (first, none) = (Uuid::max(), None::<SystemTime>);
     // Behind all but a hundred of the author's posts.
     let late = explained.client().query_one("SELECT timestamptz '2026-01-01' + interval '10007 seconds'", &[]).await;
@@ -42,12 +43,12 @@ async fn reads_use_their_index_and_read_no_more_than_they_return() {
         let checks: [Check; 6] = [
             ("fifty posts", store::POSTS, &[&ids], 50, &["post_counts_pkey", "posts_pkey", "users_pkey"], 50 * 12),
             (
-                "one's regard",
-                store::REGARD,
-                &[&reader, &post],
-                1,
-                &["blocks_pkey", "post_likes_pkey", "posts_pkey"],
-                20,
+                "one's regard of fifty posts",
+                store::REGARDS,
+                &[&readers, &ids],
+                50,
+                &["blocks_pkey", "mutes_pkey", "post_likes_pkey", "posts_pkey"],
+                50 * 20,
             ),
             ("the first posts", store::POSTS_BY, &[&reader, &author, &none, &first, &21_i64], 21, &by, 21 * 20),
             ("the last posts", store::POSTS_BY, &[&reader, &author, &late, &first, &21_i64], 21, &by, 21 * 20),
