@@ -192,3 +192,29 @@ fn a_configuration_that_contradicts_itself_is_not_allowed() {
     let keys: Vec<String> = wrong.validate().into_iter().map(|invalid| invalid.key).collect();
     assert_eq!(keys, ["near_max_ms", "hard_ms", "turn_ms"]);
 }
+
+#[tokio::test]
+async fn what_is_outdated_is_made_anew_by_the_next_caller_who_waits_for_it() {
+    let server = Server::start().await;
+    let nodes = [Node::new(patient(), Some(&server)).await, Node::new(looking(), Some(&server)).await];
+    let maker = Maker::new(2);
+    assert_eq!(nodes[0].get(1, &maker).await.unwrap(), 1);
+    nodes[0].cache.outdate(key(1));
+    assert_eq!(nodes[0].get(1, &maker).await.unwrap(), 2);
+    assert_eq!(nodes[0].get(1, &Maker::failing()).await.unwrap(), 2, "once");
+    until("the others have it", async || nodes[1].get(1, &Maker::failing()).await.unwrap() == 2).await;
+    let versions = maker.versions();
+    assert_eq!(versions[1].1, Some(versions[0].0), "it is made with the one before at hand");
+}
+
+#[tokio::test]
+async fn what_is_outdated_stands_in_where_nothing_newer_can_be_made() {
+    for server in [None, Some(Server::start().await)] {
+        let node = Node::new(patient(), server.as_ref()).await;
+        let maker = Maker::new(2);
+        assert_eq!(node.get(1, &maker).await.unwrap(), 1);
+        node.cache.outdate(key(1));
+        assert_eq!(node.get(1, &Maker::failing()).await.unwrap(), 1);
+        until("another may try", async || node.get(1, &maker).await.unwrap() == 2).await;
+    }
+}

@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) database: TestDatabase,
     pub(crate) posts: Posts,
     pub(crate) graph: Graph,
+    pool: Pool,
+    metrics: Metrics,
 }
 
 /// Longer than anything here takes, so that a test that hangs fails.
@@ -28,7 +30,15 @@ pub(crate) fn soon() -> Deadline {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let database = TestDatabase::create().await;
+        Self::over(TestDatabase::create().await).await
+    }
+
+    /// Another node over the same database.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::over(self.database.clone()).await
+    }
+
+    async fn over(database: TestDatabase) -> Self {
         let config = storage::Config { max_connections: 8, ..storage::Config::default() };
         let pool = Pool::new(&database.url().to_owned().into(), &config).unwrap();
         let hears = Arc::<OnceLock<Posts>>::default();
@@ -39,7 +49,18 @@ impl World {
         });
         let posts = Posts::start(pool.clone(), log.clone(), &posts::Config::default(), &metrics);
         hears.get_or_init(|| posts.clone());
-        Self { database, posts, graph: Graph::new(pool, log) }
+        Self { database, posts, graph: Graph::new(pool.clone(), log), pool, metrics }
+    }
+
+    /// Sent to the database so far.
+    pub(crate) fn statements(&self) -> u64 {
+        self.pool.statements()
+    }
+
+    /// How often something happened to what is kept of posts (or of what readers have to do with them).
+    pub(crate) fn near(&self, kind: &str, event: &str) -> u64 {
+        let line = format!("bowline_posts_near_total{{kind=\"{kind}\",event=\"{event}\"}} ");
+        self.metrics.text().lines().find_map(|text| text.strip_prefix(&line)).unwrap().parse().unwrap()
     }
 
     /// Makes users, each with its log.

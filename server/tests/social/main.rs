@@ -3,5 +3,6 @@
 
 mod fixture;
 
+mod near;
 mod people;
 mod posts;
