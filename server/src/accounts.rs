@@ -5,6 +5,7 @@
 //! Always holds: an identity comes from a verified token alone; no password is hashed outside the threads of
 //! [`passwords`]; a secret that a client holds is stored as a hash only.
 
+mod admitted;
 mod names;
 pub mod passwords;
 mod refresh;
@@ -13,10 +14,10 @@ pub mod tokens;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use bowline_protocol::wire::SenderKind;
-use bowline_protocol::{ClientId, Code, Failure, SessionId, UserId};
+use bowline_protocol::wire::{Entry, SenderKind};
+use bowline_protocol::{ClientId, Code, Failure, LogId, Seq, SessionId, UserId};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
@@ -26,6 +27,7 @@ use crate::deadline::Deadline;
 use crate::log::{Action, Command, Log, Stored};
 use crate::storage::Pool;
 use crate::telemetry::Metrics;
+use admitted::Admitted;
 use names::Username;
 use passwords::{Hashers, Verdict};
 use refresh::{RefreshToken, Ruling};
@@ -120,6 +122,8 @@ struct Inner {
     pool: Pool,
     log: Log,
     admissions: Batcher<Arrival, ()>,
+    requests: Batcher<Arrival, ()>,
+    admitted: Admitted,
     hashers: Hashers,
     tokens: Tokens,
     registration: bool,
@@ -137,6 +141,8 @@ impl Accounts {
     ) -> anyhow::Result<Self> {
         let inner = Inner {
             admissions: start_admissions(pool.clone()),
+            requests: start_requests(pool.clone()),
+            admitted: Admitted::default(),
             pool,
             log,
             hashers: Hashers::start(&config.passwords, metrics)?,
@@ -303,6 +309,29 @@ impl Accounts {
         self.inner.admissions.ask(arrival, deadline).await
     }
 
+    /// As [`Self::admit`], for one request of many: whoever was let in less than ten seconds ago, and whose sessions are not
+    /// known to have changed since, is let in without asking.
+    pub async fn admit_request(&self, identity: &Identity, deadline: Deadline) -> Result<(), Failure> {
+        let Inner { admitted, requests, .. } = &*self.inner;
+        if admitted.has(identity) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        requests.ask(Arrival { identity: identity.clone(), client_name: String::new() }, deadline).await?;
+        admitted.add(identity.clone(), asked);
+        Ok(())
+    }
+
+    /// What this node stored in a log. Never waits.
+    pub fn committed(&self, log: LogId, entries: &[Entry]) {
+        self.inner.admitted.committed(log, entries);
+    }
+
+    /// Logs in which something was stored, here or elsewhere. Never waits.
+    pub fn changed(&self, heads: &[(LogId, Seq)]) {
+        self.inner.admitted.changed(heads);
+    }
+
     /// Who has this name.
     pub async fn find(&self, username: &str, deadline: Deadline) -> Result<Profile, Failure> {
         find(&self.inner.pool, username, deadline).await
@@ -334,6 +363,11 @@ impl Inner {
 
 fn start_admissions(pool: Pool) -> Batcher<Arrival, ()> {
     Batcher::start(|_| 1, move |jobs| admit(pool.clone(), jobs))
+}
+
+/// Requests do not come in storms, as those who connect do, and nobody waits 5 ms for each.
+fn start_requests(pool: Pool) -> Batcher<Arrival, ()> {
+    Batcher::at_once(|_| 1, move |jobs| admit(pool.clone(), jobs))
 }
 
 async fn admit(pool: Pool, jobs: Vec<Job<Arrival, ()>>) {

@@ -162,7 +162,8 @@ impl Server {
             )
         })?;
         // Set once, here.
-        let readers = Readers { posts: posts.clone(), feed: feed.clone(), pushes: pushes.clone() };
+        let readers =
+            Readers { accounts: accounts.clone(), posts: posts.clone(), feed: feed.clone(), pushes: pushes.clone() };
         let _ = hub.set(Live { shards: shards.clone(), readers: readers.clone() });
 
         let stop = CancellationToken::new();

@@ -179,3 +179,21 @@ async fn a_statement_that_cannot_run_says_so_in_time_and_tells_nothing() {
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(server.admit(&[&ada]).await, [Ok(())]);
 }
+
+#[tokio::test]
+async fn a_request_is_let_in_without_asking_until_its_session_is_known_to_have_ended() {
+    let server = Server::start().await;
+    let (ada, _) = server.newcomer("ada").await;
+    let ask = async |who: &Identity| server.accounts.admit_request(who, soon()).await.map_err(|failure| failure.code);
+    assert_eq!(ask(&ada).await, Ok(()));
+    // As another node would.
+    let ended = "UPDATE sessions SET revoked_at = now()";
+    server.database.connect().await.execute(ended, &[]).await.unwrap();
+    assert_eq!(ask(&ada).await, Ok(()));
+    server.accounts.changed(&[(ada.user.log(), 2)]);
+    assert_eq!(ask(&ada).await, Err(Code::Revoked));
+    let (bob, _) = server.newcomer("bob").await;
+    assert_eq!(ask(&bob).await, Ok(()));
+    server.accounts.end(bob.user, Some(bob.session), soon()).await.unwrap();
+    assert_eq!(ask(&bob).await, Err(Code::Revoked), "this node knows at once");
+}

@@ -98,7 +98,7 @@ impl Config {
 }
 
 /// Who a token says its bearer is. Nothing in it is from anywhere but a verified token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub user: UserId,
     pub session: SessionId,

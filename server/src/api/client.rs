@@ -77,7 +77,7 @@ impl FromRequestParts<Api> for Bearer {
         let deadline = *parts.extensions.get::<Deadline>().ok_or(Code::Internal)?;
         let token = bearer(&parts.headers)?.ok_or(Code::Unauthenticated)?;
         let identity = api.inner.accounts.verify(token)?;
-        api.inner.accounts.admit(&identity, "", deadline).await?;
+        api.inner.accounts.admit_request(&identity, deadline).await?;
         Ok(Self(identity))
     }
 }

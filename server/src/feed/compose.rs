@@ -28,6 +28,8 @@ use crate::telemetry::Metrics;
 const FORMAT: u32 = 2;
 /// Posts that are looked at at once behind those that are not shown.
 const FURTHER: usize = 100;
+/// What stands in for a ranking of nothing.
+const UNRANKED: usize = 100;
 const RETRY_AFTER_MS: u64 = 1_000;
 
 /// Feeds of all readers. Cheap to clone.
@@ -167,7 +169,7 @@ impl Inner {
         let shown = self.show(reader, &entry.value, place, limit, budget.before(&[Part::Encoding])).await?;
         let missing = entry.value.missing(place);
         let items = match shown.items.is_empty() && place.is_none() {
-            true => self.newest(reader, limit, budget.deadline()).await?,
+            true => self.newest_page(reader, limit, budget.deadline()).await?,
             false => shown.items,
         };
         let next = shown.next.map(|place| self.cursors.seal(reader, place));
@@ -189,7 +191,12 @@ impl Inner {
         if ranking.refused > 0 {
             tracing::warn!(refused = ranking.refused, "candidates of a feed have numbers that are not finite");
         }
-        let edition = Edition::new(making.version, &ranking.posts, gathered.missing);
+        let mut edition = Edition::new(making.version, &ranking.posts, gathered.missing);
+        if edition.items().is_empty() {
+            // Where that fails, the page looks again.
+            let newest = self.newest(reader, UNRANKED, budget.deadline()).await.unwrap_or_default();
+            edition = Edition::unranked(making.version, &newest, gathered.missing);
+        }
         Ok(Editions::new(edition, making.before.as_deref().map(|entry| &entry.value)))
     }
 
@@ -201,7 +208,7 @@ impl Inner {
         let editions = Editions::new(edition, None);
         let mut items = self.show(reader, &editions, None, limit, budget.deadline()).await?.items;
         if items.is_empty() {
-            items = self.newest(reader, limit, budget.deadline()).await?;
+            items = self.newest_page(reader, limit, budget.deadline()).await?;
         }
         let all = Sources { followee: true, trending: true, affinity: true };
         Ok(wire::FeedPage { items, degraded: sources(all), next: None })
@@ -253,18 +260,24 @@ impl Inner {
         self.posts.in_feed(Some(reader), &ids, deadline).await
     }
 
-    /// The newest that the reader may see, for one for whom nothing was ranked.
-    async fn newest(&self, reader: UserId, limit: usize, deadline: Deadline) -> Result<Vec<wire::FeedItem>, Failure> {
+    /// The newest that the reader may see as a page, for one who is shown nothing of what was ranked.
+    async fn newest_page(
+        &self,
+        reader: UserId,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<wire::FeedItem>, Failure> {
+        let newest = self.newest(reader, limit, deadline).await?;
+        let edition = Edition::unranked(0, &newest, Sources::default());
+        Ok(self.show(reader, &Editions::new(edition, None), None, limit, deadline).await?.items)
+    }
+
+    async fn newest(&self, reader: UserId, most: usize, deadline: Deadline) -> Result<Vec<Uuid>, Failure> {
         let connection = self.pool.get(deadline).await?;
-        let newest = postgres::newest(&connection, reader, limit, deadline).await.map_err(|fault| {
+        postgres::newest(&connection, reader, most, deadline).await.map_err(|fault| {
             tracing::warn!(%fault, "the newest posts can't be read");
             Failure::retry_after(fault.read().code, RETRY_AFTER_MS)
-        })?;
-        drop(connection);
-        let item = |post| Item { post, score: 0.0, reasons: Sources::default() };
-        let items: Vec<Item> = newest.into_iter().map(item).collect();
-        let shown = self.posts_of(reader, &items, deadline).await?.into_iter().flatten().zip(1..);
-        Ok(shown.map(|(post, place)| wire::FeedItem { post: Some(post), place, reasons: Vec::new() }).collect())
+        })
     }
 }
 

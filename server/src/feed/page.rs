@@ -79,6 +79,13 @@ impl Edition {
         Self { version, missing, items: items.collect() }
     }
 
+    /// Of posts that no source proposed, as they come.
+    pub fn unranked(version: u64, posts: &[Uuid], missing: Sources) -> Self {
+        let items = posts.iter().take(POSTS);
+        let items = items.map(|post| Item { post: *post, score: 0.0, reasons: Sources::default() });
+        Self { version, missing, items: items.collect() }
+    }
+
     pub fn version(&self) -> u64 {
         self.version
     }

@@ -81,11 +81,13 @@ impl Server {
         let pool = Pool::new(&database.url().into(), &storage::Config::default()).unwrap();
         let metrics = Metrics::default();
         let (sink, committed) = mpsc::unbounded_channel();
-        let hears = Arc::<OnceLock<Posts>>::default();
+        let hears = Arc::<OnceLock<(Accounts, Posts)>>::default();
         let heard = hears.clone();
         let sink = move |committed: &[Committed], _: &mut dyn FnMut()| {
             for one in committed {
-                heard.get().unwrap().committed(one.log, &one.entries);
+                let (accounts, posts) = heard.get().unwrap();
+                accounts.committed(one.log, &one.entries);
+                posts.committed(one.log, &one.entries);
                 drop(sink.send(one.clone()));
             }
         };
@@ -94,7 +96,7 @@ impl Server {
         let (given, sockets) = mpsc::unbounded_channel();
         let adopt = Box::new(move |socket| drop(given.send(socket)));
         let posts = Posts::start(pool.clone(), log.clone(), &posts::Config::default(), &metrics);
-        hears.get_or_init(|| posts.clone());
+        hears.get_or_init(|| (accounts.clone(), posts.clone()));
         let parts =
             feed::Parts { pool: pool.clone(), posts: posts.clone(), clickhouse: None, redis: None, views: None };
         let deadline = Deadline::after(Duration::from_secs(30));
