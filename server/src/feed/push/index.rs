@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::wire::Address;
 
+#[cfg(test)]
+mod tests;
+
 /// Posts that wait for one session; the oldest beyond it becomes "there is more".
 const WAITING: usize = 20;
 /// Posts that a session was given with its last pages and may not be pushed: the newest are the ones that could be.
