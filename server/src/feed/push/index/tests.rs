@@ -90,9 +90,23 @@ fn whom_a_user_follows_is_read_when_he_comes_and_when_it_changes() {
     assert!(!index.waits());
     assert!(index.follows_changed(user(1)) && !index.follows_changed(user(2)));
     assert_eq!(index.take_unread(), [user(1)]);
-    index.set_follows(user(1), &[user(9)]);
+    index.set_follows(user(1), &[user(8), user(9)]);
+    assert!(index.posted(user(8), post(1)) && index.posted(user(9), post(2)));
     index.set_follows(user(1), &[user(8)]);
-    assert!(!index.posted(user(9), post(1)) && index.posted(user(8), post(2)));
+    assert!(!index.posted(user(9), post(3)) && index.posted(user(8), post(4)));
+    let expected = [at(1), at(2)].map(|address| (address, vec![post(1), post(4)], false));
+    assert_eq!(told(&mut index, Instant::now()), expected, "nothing of one whom he left, though it waited");
+}
+
+#[test]
+fn what_a_page_gives_while_it_is_on_its_way_is_known() {
+    let mut index = Index::default();
+    reader(&mut index, 1);
+    index.posted(user(9), post(1));
+    assert_eq!(told(&mut index, Instant::now()).len(), 1);
+    assert!(!index.was_given(at(1), post(1)));
+    index.given(at(1), [post(1)].into_iter());
+    assert!(index.was_given(at(1), post(1)) && !index.was_given(at(2), post(1)));
 }
 
 #[test]
@@ -156,7 +170,7 @@ fn event() -> impl Strategy<Value = Event> {
 /// One subscription as it should be.
 #[derive(Debug, Default)]
 struct Expected {
-    waits: VecDeque<Uuid>,
+    waits: VecDeque<(Uuid, UserId)>,
     more: bool,
     told: HashSet<Uuid>,
     last: Option<Instant>,
@@ -196,7 +210,7 @@ impl Model {
         }
         for (socket, expected) in &mut self.sockets {
             if hear(&self.follows, *socket) && !expected.given.contains(&post) {
-                expected.waits.push_back(post);
+                expected.waits.push_back((post, author));
                 if expected.waits.len() > WAITING {
                     expected.waits.pop_front();
                     expected.more = true;
@@ -212,7 +226,7 @@ impl Model {
             if early || (expected.waits.is_empty() && !expected.more) {
                 continue;
             }
-            let posts: Vec<Uuid> = expected.waits.drain(..).collect();
+            let posts: Vec<Uuid> = expected.waits.drain(..).map(|(post, _)| post).collect();
             assert!(posts.iter().all(|post| expected.told.insert(*post)), "told twice");
             expected.last = Some(now);
             due.insert(*socket, (posts, std::mem::take(&mut expected.more)));
@@ -244,6 +258,11 @@ proptest! {
                     let follows: Vec<UserId> = follows.into_iter().map(user).collect();
                     index.set_follows(user(person), &follows);
                     if model.watches(user(person)) {
+                        for (socket, expected) in &mut model.sockets {
+                            if owner(*socket) == user(person) {
+                                expected.waits.retain(|(_, author)| follows.contains(author));
+                            }
+                        }
                         model.follows.insert(user(person), follows);
                     }
                 }
@@ -262,7 +281,7 @@ proptest! {
                     let posts: Vec<Uuid> = posts.into_iter().map(|post| number((post % 5) as u8, post)).collect();
                     index.given(at(socket), posts.iter().copied());
                     if let Some(expected) = model.sockets.get_mut(&socket) {
-                        expected.waits.retain(|post| !posts.contains(post));
+                        expected.waits.retain(|(post, _)| !posts.contains(post));
                         expected.given.extend(posts);
                     }
                 }
