@@ -26,8 +26,8 @@ pub(crate) async fn ask_for_one(nodes: &[Node], user: usize, maker: &Arc<Maker>)
 /// Each caller asks for a user of his own, and none of them is cached. The fallback ends when all who can't be inside have
 /// been refused; what is counted are those with a ranking of their own, and those who were shown the snapshot.
 pub(crate) async fn ask_for_each(node: &Node, from: usize) -> (usize, usize) {
-    let rate = bowline::limits::Rate { burst: 1_000_000, interval_ms: 1 };
-    let config = bulkhead::Config { permits: 20, rate, ..Default::default() };
+    let config =
+        bulkhead::Config { rate: bowline::limits::Rate { burst: 1_000_000, interval_ms: 1 }, ..Default::default() };
     let bulkhead = Bulkhead::new(&config, &Metrics::default());
     let snapshot = Arc::new(Snapshot::default());
     snapshot.replace(Arc::new(7));

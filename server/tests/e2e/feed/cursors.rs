@@ -1,11 +1,13 @@
 //! A ranking is read in pages, however long that takes and whatever happens meanwhile; or the reader hears that it is gone.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{ROOMY, asking, get_page, id, next_of, posts};
 use crate::client::{Client, new_id};
 use crate::person::Person;
-use crate::world::{server, server_with, until};
+use crate::world::{server, server_with, two_nodes, until};
 
 /// Stale at once, but kept: each look at the beginning has the next ranking made.
 const STALE: [(&str, &str); 3] = [
@@ -139,4 +141,33 @@ async fn what_a_reader_may_no_longer_see_is_in_no_later_page_of_the_same_ranking
     let mut expected: Vec<String> = written[3].iter().filter(|post| !seen.contains(post)).cloned().collect();
     expected.sort();
     assert_eq!(super::sorted(&later), expected, "those of {} alone", stays.person.user);
+}
+
+/// The node that he reads from has just looked at all of it, and learns of the change by the change feed.
+#[tokio::test]
+async fn what_he_may_no_longer_see_by_another_node_is_gone_within_two_seconds() {
+    let (a, b) = two_nodes(&ROOMY).await;
+    let join = async || Person::new().join(&a).await;
+    let (mut deletes, mut blocks) = (join().await, join().await);
+    let (mut is_muted, mut stays) = (join().await, join().await);
+    let mut ben = Person::new().join(&b).await;
+    let mut elsewhere = ben.person.elsewhere().join(&a).await;
+    let mut gone = Vec::new();
+    for author in [&mut deletes, &mut blocks, &mut is_muted] {
+        ben.follows(author).await;
+        gone.push(author.write("gone").await);
+    }
+    ben.follows(&stays).await;
+    let kept = stays.write("kept").await;
+    let whole = posts(&ben.page(10, None).await);
+    assert!(gone.iter().all(|post| whole.contains(post)), "{whole:?}");
+
+    deletes.act("post_delete", json!({ "post_id": gone[0] })).await;
+    let (reader, muted) = (ben.person.user.clone(), is_muted.person.user.clone());
+    blocks.act("block", json!({ "user_id": reader })).await;
+    elsewhere.act("user_mute", json!({ "user_id": muted, "muted": true })).await;
+    let changed = Instant::now();
+    until("they are gone", async || posts(&ben.page(10, None).await) == [kept.clone()]).await;
+    // What a busy machine may take besides.
+    assert!(changed.elapsed() < Duration::from_secs(2 + 3), "{:?}", changed.elapsed());
 }

@@ -221,36 +221,3 @@ async fn a_post_of_long_ago_is_no_news_when_its_author_likes_something() {
     let heard: Vec<String> = ben.pushed_until(&last).await.iter().map(id).collect();
     assert!(!heard.contains(&old), "{heard:?}");
 }
-
-/// The push is held between its being due and its being sent, and a page is made meanwhile.
-#[tokio::test]
-async fn what_a_page_shows_while_a_push_is_made_is_not_pushed_after_it() {
-    const HELD: &str = "
-        ALTER FUNCTION read_feed RENAME TO read_feed_at_once;
-        CREATE FUNCTION read_feed(reader uuid, ids uuid[])
-        RETURNS TABLE (
-            id uuid, author_id uuid, display_name text, avatar_url text, body text, attrs jsonb, created_at timestamptz,
-            likes bigint, comments bigint, shares bigint, liked boolean)
-        LANGUAGE plpgsql AS $$ BEGIN
-            IF reader IS NULL THEN
-                PERFORM pg_advisory_xact_lock_shared(7);
-            END IF;
-            RETURN QUERY SELECT * FROM read_feed_at_once(reader, ids);
-        END $$";
-    let database = TestDatabase::create().await;
-    let (watching, holding) = (database.connect().await, database.connect().await);
-    watching.batch_execute(HELD).await.unwrap();
-    let node = node(database.url(), &[&ROOMY[..], &ANEW].concat()).await;
-    let (mut ada, mut ben) = (Person::new().join(&node).await, Person::new().join(&node).await);
-    ben.hears(&mut [&mut ada]).await;
-    holding.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(7)").await.unwrap();
-    let post = ada.write("in both").await;
-    let held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
-    until("the push is held", async || watching.query_one(held, &[]).await.unwrap().get::<_, i64>(0) > 0).await;
-    assert!(posts(&ben.page(50, None).await).contains(&post));
-    ben.news();
-    holding.batch_execute("COMMIT").await.unwrap();
-    let last = ada.write("last").await;
-    let heard: Vec<String> = ben.pushed_until(&last).await.iter().map(id).collect();
-    assert!(!heard.contains(&post), "{heard:?}");
-}

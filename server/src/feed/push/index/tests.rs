@@ -239,7 +239,7 @@ proptest! {
     /// Whatever happens, each socket is told what it should be: each post once, none that a page gave, none of one whom its
     /// user does not follow, never more than may wait; and when all have left, nothing of them is left.
     #[test]
-    fn each_is_told_what_he_should_and_nothing_is_left_of_those_who_left(events in vec(event(), 0..400)) {
+    fn each_is_told_what_he_should_and_nothing_is_left_of_those_who_left(events in vec(event(), 0..250)) {
         let (mut index, mut model, mut now) = (Index::default(), Model::default(), Instant::now());
         for event in events {
             match event {
