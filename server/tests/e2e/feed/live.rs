@@ -35,7 +35,7 @@ impl Client {
         .await;
     }
 
-    /// All that was pushed to him until this post came, each with the author's id.
+    /// All that was pushed to him until this post came.
     async fn pushed_until(&mut self, post: &str) -> Vec<Value> {
         let mut pushed = Vec::new();
         self.told(post, &mut pushed).await;
@@ -61,9 +61,9 @@ async fn a_new_post_arrives_within_a_second_and_from_another_node_within_two() {
     }
 }
 
-/// He writes faster than one may be told; each node that tells is told of all of it.
+/// She writes faster than one may be told.
 #[tokio::test]
-async fn what_is_too_much_for_one_push_is_the_newest_twenty_and_a_mark() {
+async fn there_is_one_push_a_second_and_what_is_too_much_for_it_is_the_newest_twenty_and_a_mark() {
     const POSTS: usize = 300;
     let node = server_with(&ROOMY).await;
     let (mut ada, mut ben) = (Person::new().join(&node).await, Person::new().join(&node).await);
@@ -88,7 +88,6 @@ async fn what_is_too_much_for_one_push_is_the_newest_twenty_and_a_mark() {
     while !updates.iter().any(|update| posts(update).contains(&last)) {
         updates.push(ben.push("feed_update").await);
     }
-    assert!(updates.len() as u64 <= began.elapsed().as_secs() + 2, "one a second: {}", updates.len());
     let (mut told, mut next) = (HashSet::new(), None);
     for update in &updates {
         let items: Vec<usize> = posts(update).iter().map(|post| place(post)).collect();
@@ -100,6 +99,17 @@ async fn what_is_too_much_for_one_push_is_the_newest_twenty_and_a_mark() {
         next = items.last().map(|last| last + 1);
     }
     assert!(updates.iter().any(|update| update["more"] == true), "{updates:?}");
+
+    // He goes on, until there would have been many if it were not for the bound; one may have been under way before.
+    let mut came = updates.len();
+    until("further pushes", async || {
+        ada.write("and on").await;
+        ben.settle().await;
+        came += ben.taken("feed_update").len();
+        came >= 4
+    })
+    .await;
+    assert!(came as u64 <= began.elapsed().as_secs() + 2, "{came} in {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -108,7 +118,7 @@ async fn a_page_and_the_pushes_that_follow_it_have_nothing_twice() {
     let (mut ada, mut ben) = (Person::new().join(&node).await, Person::new().join(&node).await);
     ben.hears(&mut [&mut ada]).await;
     let (mut shown, mut told) = (HashSet::new(), HashSet::new());
-    for n in 0..3 {
+    for n in 0..2 {
         // One waits for its push while the page is made.
         ada.write(&n.to_string()).await;
         for item in ben.news() {
