@@ -214,6 +214,14 @@ async fn every_bad_input_is_refused_by_field_and_limit() {
         ("GET", format!("{user}/posts?after_at_ms=5&after_post_id=x"), "invalid", "after_post_id", None),
         ("GET", format!("{user}/followers?after_at_ms=noon&after_user_id={id}"), "invalid", "after_at_ms", None),
         ("GET", "/v1/users/nobody".to_owned(), "invalid", "user_id", None),
+        ("GET", "/v1/feed?limit=101".to_owned(), "too_large", "limit", Some(100)),
+        ("GET", "/v1/feed?limit=9007199254740991".to_owned(), "too_large", "limit", Some(100)),
+        ("GET", "/v1/feed?limit=-1".to_owned(), "invalid", "limit", None),
+        ("GET", "/v1/feed?limit=many".to_owned(), "invalid", "limit", None),
+        ("GET", "/v1/feed?limit=1.5".to_owned(), "invalid", "limit", None),
+        ("GET", "/v1/feed?cursor=nonsense".to_owned(), "invalid", "cursor", None),
+        ("GET", format!("/v1/feed?cursor={}", "A".repeat(256)), "invalid", "cursor", None),
+        ("GET", format!("/v1/feed?cursor={}", "A".repeat(257)), "too_large", "cursor", Some(256)),
         ("POST", with_id(&format!("{user}/follow")), "invalid", "user_id", None),
     ] {
         check(method, &path, None, name, field, limit).await;
@@ -235,6 +243,27 @@ async fn every_bad_input_is_refused_by_field_and_limit() {
         1,
         "nothing else was stored"
     );
+}
+
+#[tokio::test]
+async fn a_page_of_a_feed_is_fifty_posts_unless_another_number_is_asked_for() {
+    let server = Server::start().await;
+    let (ada, ben) = (server.person("ada").await, server.person("ben").await);
+    for n in 0..51 {
+        server.posted(&ada, &n.to_string()).await;
+    }
+    for (query, items, more) in [
+        ("", 50, true),
+        ("?limit=0", 50, true),
+        ("?limit=1", 1, true),
+        ("?limit=51", 51, false),
+        ("?limit=100", 51, false),
+    ] {
+        let page = server.ok(&ben, "GET", &format!("/v1/feed{query}"), None).await;
+        assert_eq!((page["items"].as_array().unwrap().len(), page["next"].is_string()), (items, more), "{query}");
+    }
+    let nobody = server.send(|http| http.get(server.url("/v1/feed"))).await;
+    refused(&nobody, 401, "unauthenticated", None);
 }
 
 #[tokio::test]

@@ -295,6 +295,6 @@ fn seen(post: &wire::Post) -> Option<(Uuid, UserId)> {
     Some((PostId::from_wire(&post.post_id)?.0, UserId::from_wire(&post.author.as_ref()?.user_id)?))
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::candidate::Sources;
-use super::compose::sources;
+use super::compose::{now_ms, sources};
 use super::{Feed, postgres};
 use crate::deadline::Deadline;
 use crate::wire::Address;
@@ -167,7 +167,7 @@ impl Pushes {
                 return false;
             };
             found.sort_by_key(|candidate| candidate.created_at_ms);
-            let newest = found.last().map_or(0, |candidate| candidate.created_at_ms);
+            let newest = found.last().map_or(0, |candidate| candidate.created_at_ms).max(now_ms());
             self.index(|index| {
                 let recent = found.iter().filter(|candidate| candidate.created_at_ms >= newest - RECENT_MS);
                 recent.for_each(|candidate| _ = index.posted(candidate.author, candidate.post));
@@ -192,10 +192,15 @@ impl Pushes {
                 post: Some(post.clone()),
                 reasons: sources(Sources { followee: true, ..Sources::default() }),
             };
-            let items: Vec<_> = wanted.iter().filter_map(|id| posts.get(id).map(item)).collect();
-            if more || !items.is_empty() {
-                deliver(address, wire::FeedUpdate { items, more });
-            }
+            let items: Vec<_> = wanted.iter().filter_map(|id| Some((*id, item(posts.get(id)?)))).collect();
+            // Under the lock, so that a page which has one of them is on its way after this, or is known.
+            self.index(|index| {
+                let untold = items.into_iter().filter(|(id, _)| !index.was_given(address, *id));
+                let items: Vec<_> = untold.map(|(_, item)| item).collect();
+                if more || !items.is_empty() {
+                    deliver(address, wire::FeedUpdate { items, more });
+                }
+            });
         }
     }
 

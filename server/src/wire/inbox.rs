@@ -22,6 +22,14 @@ pub struct Address {
     pub(super) key: Key,
 }
 
+#[cfg(test)]
+impl Address {
+    /// One of many that differ.
+    pub(crate) fn numbered(index: u32) -> Self {
+        Self { shard: 0, key: Key { index, generation: 0 } }
+    }
+}
+
 /// Mail for one shard. It wakes the shard only if that sleeps.
 ///
 /// Bounds: sockets have a number (one over it is given back), entries a number and a size (of one over it the log's head is

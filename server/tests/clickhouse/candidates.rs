@@ -204,6 +204,40 @@ async fn each_source_ends_on_its_own() {
     assert!(matches!(b, Err(ReadFault::Late)), "{b:?}");
 }
 
+/// What is left of the deadline with its fraction, an error in place of half an answer, and nothing that runs for nobody.
+#[tokio::test]
+async fn the_server_is_told_with_each_source_when_to_end_it() {
+    let (server, _) = databases().await;
+    let clickhouse = connect(&server.url());
+    let follows = [UserId::new()];
+    let me = Reader { id: UserId::new(), follows: &follows };
+    let deadline = soon();
+    let (a, b, c) = tokio::join!(
+        clickhouse::followees(&clickhouse, me, deadline),
+        clickhouse::trending(&clickhouse, me, deadline),
+        clickhouse::affinity(&clickhouse, me, deadline),
+    );
+    assert_eq!((a.unwrap(), b.unwrap(), c.unwrap()), (vec![], vec![], vec![]));
+    let sql = "SELECT Settings['max_execution_time'], Settings['timeout_overflow_mode'], Settings['readonly'],
+                       Settings['timeout_before_checking_execution_speed'],
+                       Settings['cancel_http_readonly_queries_on_client_close']
+                FROM system.query_log
+                WHERE type = 'QueryFinish' AND current_database = currentDatabase() AND Settings['readonly'] = '2'
+                  AND arrayExists(table -> match(table, '\\.(posts_by_author|trending|affinity)$'), tables)";
+    let mut told = String::new();
+    until("the server has logged all three", async || {
+        server.query("SYSTEM FLUSH LOGS").await;
+        told = server.query(sql).await;
+        told.lines().count() == 3
+    })
+    .await;
+    for line in told.lines() {
+        let (limit, settings) = line.split_once('\t').unwrap();
+        assert!(limit.contains('.') && (0.0..LONG.as_secs_f64()).contains(&limit.parse().unwrap()), "{line}");
+        assert!(["throw\t2\t0\t1", "\t2\t0\t1"].contains(&settings), "{line}");
+    }
+}
+
 fn made_at_ms(post: Uuid) -> i64 {
     let (seconds, nanos) = post.get_timestamp().unwrap().to_unix();
     i64::try_from(seconds).unwrap() * 1_000 + i64::from(nanos / 1_000_000)

@@ -1,11 +1,31 @@
 //! Feeds: a page and what is pushed after it, for people who follow, like, delete, block and mute.
 
+mod clickhouse;
+mod cold;
+mod cursors;
+mod live;
+mod nodes;
+
 use bowline_protocol::Codec;
+use bowline_testkit::Server;
 use serde_json::{Value, json};
 
 use crate::client::{Client, new_id};
 use crate::person::Person;
 use crate::world::{server, two_nodes, until};
+
+/// Each part has as long as it takes on a machine that is busy; only what hangs for good is late.
+const ROOMY: [(&str, &str); 9] = [
+    ("BOWLINE_FEED_BUDGET_PAGE_MS", "9500"),
+    ("BOWLINE_FEED_BUDGET_CACHE_MS", "1500"),
+    ("BOWLINE_FEED_BUDGET_CANDIDATES_MS", "1500"),
+    ("BOWLINE_FEED_BUDGET_HYDRATION_MS", "2500"),
+    ("BOWLINE_FEED_BUDGET_FALLBACK_MS", "2500"),
+    ("BOWLINE_FEED_CACHE_MAKE_MS", "9000"),
+    ("BOWLINE_FEED_CACHE_TURN_MS", "9500"),
+    ("BOWLINE_FEED_FALLBACK_WAIT_MS", "2500"),
+    ("BOWLINE_REDIS_COMMAND_TIMEOUT_MS", "5000"),
+];
 
 /// A ranking is made anew at every look.
 const ANEW: [(&str, &str); 4] = [
@@ -26,11 +46,23 @@ impl Client {
     }
 
     async fn page(&mut self, limit: u64, cursor: Option<&str>) -> Value {
-        let mut asked = json!({ "limit": limit });
-        if let Some(cursor) = cursor {
-            asked["cursor"] = cursor.into();
+        self.ok(asking(limit, cursor)).await
+    }
+
+    async fn follows(&mut self, other: &Client) {
+        let user = other.person.user.clone();
+        self.act("follow", json!({ "user_id": user })).await;
+    }
+
+    /// From this cursor to the end of its ranking, page by page.
+    async fn rest(&mut self, limit: u64, cursor: Option<String>) -> Vec<Value> {
+        let (mut items, mut next) = (Vec::new(), cursor);
+        while let Some(cursor) = next {
+            let page = self.page(limit, Some(&cursor)).await;
+            items.extend(page["items"].as_array().cloned().unwrap_or_default());
+            next = next_of(&page);
         }
-        self.ok(json!({ "feed_page": asked })).await
+        items
     }
 
     /// The items of the pushes that came.
@@ -50,6 +82,30 @@ impl Client {
             pushed.extend(update["items"].as_array().cloned().unwrap_or_default());
         }
     }
+}
+
+fn asking(limit: u64, cursor: Option<&str>) -> Value {
+    let mut asked = json!({ "limit": limit });
+    if let Some(cursor) = cursor {
+        asked["cursor"] = cursor.into();
+    }
+    json!({ "feed_page": asked })
+}
+
+/// A page over HTTP: its status and body.
+async fn get_page(http: &reqwest::Client, node: &Server, person: &Person, query: &str) -> (u16, Value) {
+    let answer = http.get(node.url(&format!("/v1/feed?{query}"))).bearer_auth(person.token()).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+fn next_of(page: &Value) -> Option<String> {
+    page["next"].as_str().map(str::to_owned)
+}
+
+fn sorted(posts: &[String]) -> Vec<String> {
+    let mut posts = posts.to_vec();
+    posts.sort();
+    posts
 }
 
 fn posts(page: &Value) -> Vec<String> {

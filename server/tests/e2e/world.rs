@@ -65,3 +65,10 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// What a node shows of a metric, all labels together that begin like this.
+pub(crate) async fn metric(node: &Server, name: &str) -> u64 {
+    let (_, text) = get(node.url("/metrics")).await;
+    let of_it = text.lines().filter_map(|line| line.strip_prefix("bowline_")?.strip_prefix(name));
+    of_it.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+}

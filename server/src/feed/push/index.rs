@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::wire::Address;
 
+#[cfg(test)]
+mod tests;
+
 /// Posts that wait for one session; the oldest beyond it becomes "there is more".
 const WAITING: usize = 20;
 /// Posts that a session was given with its last pages and may not be pushed: the newest are the ones that could be.
@@ -50,7 +53,8 @@ struct Watcher {
     address: Address,
     user: UserId,
     person: u32,
-    posts: VecDeque<Uuid>,
+    /// What he is to be told, each with who wrote it.
+    posts: VecDeque<(Uuid, u32)>,
     more: bool,
     queued: bool,
     told: Option<Instant>,
@@ -136,6 +140,10 @@ impl Index {
             }
         }
         if let Some(person) = self.numbered.get_mut(&number) {
+            for session in &person.sessions {
+                let Some(watcher) = self.watchers.get_mut(session) else { continue };
+                watcher.posts.retain(|(_, author)| after.contains(author));
+            }
             person.follows = after;
         }
         before.into_iter().for_each(|followee| self.forget(followee));
@@ -189,26 +197,29 @@ impl Index {
 
     /// Someone has written a post; whether somebody is to hear of it.
     pub(super) fn posted(&mut self, author: UserId, post: Uuid) -> bool {
-        let Some(person) = self.known(author).filter(|person| !person.followers.is_empty()) else { return false };
+        let Some(number) = self.people.get(&author).copied() else { return false };
+        let Some(person) = self.numbered.get(&number).filter(|person| !person.followers.is_empty()) else {
+            return false;
+        };
         let sessions = person.followers.iter().filter_map(|follower| self.numbered.get(follower));
         let sessions: Vec<u32> = sessions.flat_map(|follower| follower.sessions.iter().copied()).collect();
         if !self.heard.insert(post, HEARD) {
             return false;
         }
         let mut any = false;
-        for number in sessions {
-            let Some(watcher) = self.watchers.get_mut(&number) else { continue };
+        for session in sessions {
+            let Some(watcher) = self.watchers.get_mut(&session) else { continue };
             if watcher.given.contains(&post) {
                 continue;
             }
             any = true;
-            watcher.posts.push_back(post);
+            watcher.posts.push_back((post, number));
             if watcher.posts.len() > WAITING {
                 watcher.posts.pop_front();
                 watcher.more = true;
             }
             if !std::mem::replace(&mut watcher.queued, true) {
-                self.waiting.push(number);
+                self.waiting.push(session);
             }
         }
         any
@@ -221,8 +232,14 @@ impl Index {
         // A newer id is a newer post: those that may still be announced are among the newest.
         let mut posts: Vec<Uuid> = posts.collect();
         posts.sort_unstable();
-        watcher.posts.retain(|post| posts.binary_search(post).is_err());
+        watcher.posts.retain(|(post, _)| posts.binary_search(post).is_err());
         posts.into_iter().rev().take(GIVEN).rev().for_each(|post| _ = watcher.given.insert(post, GIVEN));
+    }
+
+    /// Whether a page showed this post to a session.
+    pub(super) fn was_given(&self, address: Address, post: Uuid) -> bool {
+        let watcher = self.addresses.get(&address).and_then(|number| self.watchers.get(number));
+        watcher.is_some_and(|watcher| watcher.given.contains(&post))
     }
 
     /// Something waits for somebody.
@@ -243,7 +260,8 @@ impl Index {
             let (posts, more) = (std::mem::take(&mut watcher.posts), std::mem::take(&mut watcher.more));
             if more || !posts.is_empty() {
                 watcher.told = Some(now);
-                due.push(Due { address: watcher.address, user: watcher.user, posts: posts.into(), more });
+                let posts = posts.into_iter().map(|(post, _)| post).collect();
+                due.push(Due { address: watcher.address, user: watcher.user, posts, more });
             }
             false
         });
