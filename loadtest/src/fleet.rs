@@ -14,7 +14,7 @@ pub(crate) mod founding;
 mod frame;
 pub(crate) mod framing;
 mod link;
-mod machine;
+pub(crate) mod machine;
 pub(crate) mod options;
 pub(crate) mod order;
 pub(crate) mod places;

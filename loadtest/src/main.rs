@@ -5,8 +5,9 @@
 //! - [`sends`] measures durable sends, over sockets of [`raw`].
 //! - [`idle`], [`fanout`], [`storm`] and [`slow`] hold many sockets: a [`fleet`] of them, in a run that is a [`crowd`]'s, at
 //!   the server's [`cost`].
+//! - [`feed`] asks for pages of feeds, over sockets or [`http`], and judges each beside the machine's own [`lateness`].
 //! - [`faults`] chats while servers are killed, and checks that every promise held.
-//! - [`people`] gives the users; [`probe`], [`process`] and [`environment`] measure the machine.
+//! - [`people`] gives the users; [`pacer`] says when something is to happen; [`probe`], [`process`] and [`environment`] measure the machine.
 //! - [`run`] is what all runs share: [`sample`] writes the [`timeline`], [`threshold`] and [`compare`] judge the [`figures`],
 //!   [`report`] tells them. [`progress`] speaks meanwhile.
 
@@ -20,10 +21,14 @@ mod crowd;
 mod environment;
 mod fanout;
 mod faults;
+mod feed;
 mod figures;
 mod fleet;
+mod http;
 mod idle;
+mod lateness;
 mod options;
+mod pacer;
 mod people;
 mod probe;
 mod process;
@@ -71,6 +76,8 @@ enum Scenario {
     Storm(storm::Args),
     /// Have a share of the readers stop reading for a while
     Slow(slow::Args),
+    /// Feed pages at a rate, of a population made of real chat: none empty, none late, whatever is done to the servers
+    Feed(feed::Args),
     /// 100 users who chat, held to what chat must keep
     Baseline(sends::baseline::Args),
     /// A mix of everything for a long time: does memory, do descriptors, threads or p99 grow?
@@ -108,6 +115,7 @@ async fn main() -> ExitCode {
         Scenario::Fanout(args) => fanout::run(args).await,
         Scenario::Storm(args) => storm::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
+        Scenario::Feed(args) => feed::run(args).await,
         Scenario::Baseline(args) => sends::baseline::run(args).await,
         Scenario::Soak(args) => soak::run(args).await,
         Scenario::Stress(args) => stress::run(args).await,

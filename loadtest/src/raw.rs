@@ -31,6 +31,14 @@ impl Target {
             lookup_host(&authority).await.with_context(|| format!("{url}: http://host:port is expected"))?.next();
         Ok(Self { address: address.with_context(|| format!("{url}: no such host"))?, authority })
     }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
 }
 
 pub(crate) struct RawSocket {

@@ -46,7 +46,7 @@ impl Sampler {
                 look.once();
                 for (plot, name, value) in scenario.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
                     if let Some(value) = value() {
-                        look.timeline.point(*plot, name, value);
+                        look.timeline.point(*plot, *name, value);
                     }
                 }
             }
@@ -164,10 +164,10 @@ impl Look {
 
 /// By how much a count rises a second. A count that fell began anew, and says nothing this time.
 #[derive(Default)]
-struct Rate(Option<(Instant, f64)>);
+pub(crate) struct Rate(Option<(Instant, f64)>);
 
 impl Rate {
-    fn of(&mut self, count: f64) -> Option<f64> {
+    pub(crate) fn of(&mut self, count: f64) -> Option<f64> {
         let at = Instant::now();
         let (before, was) = self.0.replace((at, count))?;
         (count >= was).then(|| (count - was) / at.duration_since(before).as_secs_f64().max(1e-3))

@@ -17,12 +17,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::Outcome;
 use crate::options::{Common, duration};
+use crate::pacer::Pacer;
 use crate::probe::Probe;
 use crate::process;
 use crate::progress::{self, Progress};
 use crate::run::Run;
 use crate::timeline::Plot;
-use load::{Load, Pacer};
+use load::Load;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

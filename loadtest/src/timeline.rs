@@ -4,6 +4,7 @@
 mod series;
 mod slope;
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +28,11 @@ impl Plot {
     pub(crate) const PROCESSOR: Plot = Plot { title: "Processors in use", unit: Unit::Cores };
     pub(crate) const DATABASE: Plot = Plot { title: "Append in the database, mean", unit: Unit::Ms };
     pub(crate) const DESCRIPTORS: Plot = Plot { title: "Open descriptors", unit: Unit::Count };
+    pub(crate) const PAGES: Plot = Plot { title: "Feed pages", unit: Unit::PerSecond };
+    pub(crate) const BREAKERS: Plot = Plot { title: "Breakers: 0 closed, 1 half-open, 2 open", unit: Unit::Count };
+    pub(crate) const REFUSED: Plot = Plot { title: "Calls that a breaker refused", unit: Unit::PerSecond };
+    pub(crate) const FALLBACK: Plot = Plot { title: "Fallbacks in PostgreSQL at once", unit: Unit::Count };
+    pub(crate) const CACHE: Plot = Plot { title: "What became of requests to the feed's cache", unit: Unit::PerSecond };
     pub(crate) const THREADS: Plot = Plot { title: "Threads of the server", unit: Unit::Count };
 }
 
@@ -71,15 +77,16 @@ impl Timeline {
         self.start.elapsed().as_secs_f64()
     }
 
-    pub(crate) fn point(&self, plot: Plot, name: &'static str, value: f64) {
+    pub(crate) fn point(&self, plot: Plot, name: impl Into<Cow<'static, str>>, value: f64) {
         self.point_at(self.now_s(), plot, name, value);
     }
 
     /// What is no number is no point.
-    pub(crate) fn point_at(&self, at_s: f64, plot: Plot, name: &'static str, value: f64) {
+    pub(crate) fn point_at(&self, at_s: f64, plot: Plot, name: impl Into<Cow<'static, str>>, value: f64) {
         if !value.is_finite() {
             return;
         }
+        let name = name.into();
         let mut inner = self.lock();
         let known = inner.series.iter().position(|series| series.plot == plot && series.name == name);
         let at = known.unwrap_or_else(|| {

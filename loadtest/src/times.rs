@@ -19,17 +19,23 @@ const MOST_US: u64 = 600_000_000;
 
 impl Times {
     pub(crate) fn new() -> Self {
-        // Bounds and figures are constants that the histogram accepts.
-        #[allow(clippy::expect_used)]
-        let histogram = |digits| Histogram::new_with_bounds(1, MOST_US, digits).expect("valid bounds");
         Self(Mutex::new(Both { all: histogram(3), lately: histogram(2) }))
     }
 
     pub(crate) fn record(&self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(MOST_US).max(1);
+        let us = us(took);
         let mut both = self.lock();
         both.all.saturating_record(us);
         both.lately.saturating_record(us);
+    }
+
+    /// For whoever keeps times under a lock of his own, with [`Self::record_in`].
+    pub(crate) fn histogram() -> Histogram<u64> {
+        histogram(3)
+    }
+
+    pub(crate) fn record_in(times: &mut Histogram<u64>, took: Duration) {
+        times.saturating_record(us(took));
     }
 
     pub(crate) fn percentiles(&self) -> Percentiles {
@@ -47,6 +53,16 @@ impl Times {
     fn lock(&self) -> std::sync::MutexGuard<'_, Both> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn histogram(digits: u8) -> Histogram<u64> {
+    // Bounds and figures are constants that the histogram accepts.
+    #[allow(clippy::expect_used)]
+    Histogram::new_with_bounds(1, MOST_US, digits).expect("valid bounds")
+}
+
+fn us(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(MOST_US).max(1)
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]

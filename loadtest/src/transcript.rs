@@ -47,7 +47,11 @@ impl Transcript {
         Self::parse(BufReader::new(reader), most_rooms, most_lines).with_context(|| path.display().to_string())
     }
 
-    fn parse(reader: impl BufRead, most_rooms: Option<usize>, most_lines: Option<u64>) -> anyhow::Result<Self> {
+    pub(crate) fn parse(
+        reader: impl BufRead,
+        most_rooms: Option<usize>,
+        most_lines: Option<u64>,
+    ) -> anyhow::Result<Self> {
         let mut authors: HashMap<String, u32> = HashMap::new();
         let mut rooms: Vec<(Room, Vec<i64>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();

@@ -264,7 +264,7 @@ mod tests {
         let html = html(&report);
         assert_eq!(html.matches("class=\"curve").count(), report.timeline.series.len());
         for series in &report.timeline.series {
-            assert!(html.contains(&format!("</i>{} <b", escape(series.name))), "{}", series.name);
+            assert!(html.contains(&format!("</i>{} <b", escape(&series.name))), "{}", series.name);
         }
         for text in [
             "Failed",

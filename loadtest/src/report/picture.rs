@@ -40,14 +40,14 @@ fn coloured<'a>(series: impl Iterator<Item = &'a Series>, known: &mut Vec<(&'a s
     let mut curves: Vec<Curve<'a>> = Vec::new();
     let series: Vec<&Series> = series.collect();
     let wanted = |name: &str, known: &[(&str, usize)]| known.iter().find(|(known, _)| *known == name).map(|(_, c)| *c);
-    let mut taken: Vec<usize> = series.iter().filter_map(|series| wanted(series.name, known)).collect();
+    let mut taken: Vec<usize> = series.iter().filter_map(|series| wanted(&series.name, known)).collect();
     for series in series {
-        let own = wanted(series.name, known);
+        let own = wanted(&series.name, known);
         let free = (0..COLOURS).find(|colour| !taken.contains(colour)).unwrap_or(curves.len() % COLOURS);
         let colour = own.filter(|colour| curves.iter().all(|(_, other)| other != colour)).unwrap_or(free);
         taken.push(colour);
         if own.is_none() {
-            known.push((series.name, colour));
+            known.push((&series.name, colour));
         }
         curves.push((series, colour));
     }
@@ -109,7 +109,7 @@ fn legend(html: &mut String, series: &[Curve<'_>]) {
             html,
             "<li class=c{}><i></i>{} <b data-last=\"{last}\">{last}</b></li>",
             colour,
-            escape(series.name)
+            escape(&series.name)
         );
     }
     html.push_str("</ul>");
@@ -245,7 +245,7 @@ mod tests {
         let (timeline, mut known) = (timeline.copy(), Vec::new());
         let colours = [Plot::LATENCY, Plot::RATE, Plot::MEMORY].map(|plot| {
             let curves = coloured(timeline.series.iter().filter(|series| series.plot == plot), &mut known);
-            curves.iter().map(|(series, colour)| (series.name, *colour)).collect::<Vec<_>>()
+            curves.iter().map(|(series, colour)| (&*series.name, *colour)).collect::<Vec<_>>()
         });
         assert_eq!(colours, [vec![("b", 0)], vec![("a", 1), ("b", 0)], vec![("a", 1), ("c", 2), ("b", 0)]]);
     }

@@ -25,15 +25,24 @@ pub(crate) fn fetch(url: &str) -> Option<String> {
 
 /// The sum of a metric over its labels.
 pub(crate) fn value(text: &str, name: &str) -> Option<f64> {
-    let values = text.lines().filter_map(|line| {
+    samples(text, name).fold(None, |sum: Option<f64>, (_, value)| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// Each sample of a metric: its labels as they are written, and its value.
+pub(crate) fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+    text.lines().filter_map(move |line| {
         let rest = line.strip_prefix(name)?;
-        let rest = match rest.strip_prefix('{') {
-            Some(labels) => labels.rsplit_once('}')?.1,
-            None => rest.strip_prefix(' ')?,
+        let (labels, rest) = match rest.strip_prefix('{') {
+            Some(labelled) => labelled.rsplit_once('}')?,
+            None => ("", rest.strip_prefix(' ')?),
         };
-        rest.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    values.fold(None, |sum: Option<f64>, value| Some(sum.unwrap_or(0.0) + value))
+        Some((labels, rest.split_whitespace().next()?.parse().ok()?))
+    })
+}
+
+/// The value of a label, of those whose values have no quotes in them.
+pub(crate) fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+    labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
 }
 
 #[cfg(test)]
@@ -53,6 +62,16 @@ mod tests {
         ] {
             assert_eq!(value(text, name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn samples_are_told_apart_by_their_labels() {
+        let text = "a_total{cache=\"feed\",event=\"made\"} 4\na_total{cache=\"post\",event=\"made\"} 5\na_total_b 1\n";
+        let found: Vec<_> = samples(text, "a_total")
+            .map(|(labels, value)| (label(labels, "cache"), label(labels, "event"), value))
+            .collect();
+        assert_eq!(found, [(Some("feed"), Some("made"), 4.0), (Some("post"), Some("made"), 5.0)]);
+        assert_eq!(label("cachet=\"x\"", "cache"), None);
     }
 
     #[test]

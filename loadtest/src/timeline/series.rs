@@ -1,5 +1,7 @@
 //! One series, and how it stays within its bound.
 
+use std::borrow::Cow;
+
 use super::Plot;
 use crate::unit::Unit;
 
@@ -12,7 +14,7 @@ pub(crate) struct Point {
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) plot: Plot,
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) points: Vec<Point>,
     /// Points given that make one point kept.
     merged: usize,
@@ -24,8 +26,8 @@ pub(crate) struct Series {
 pub(super) const MOST: usize = 1_200;
 
 impl Series {
-    pub(crate) fn new(plot: Plot, name: &'static str) -> Self {
-        Self { plot, name, points: Vec::new(), merged: 1, pending: None }
+    pub(crate) fn new(plot: Plot, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { plot, name: name.into(), points: Vec::new(), merged: 1, pending: None }
     }
 
     pub(crate) fn push(&mut self, point: Point) {
