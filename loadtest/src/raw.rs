@@ -73,6 +73,12 @@ impl RawSocket {
         Ok(socket)
     }
 
+    /// Right after [`Self::connect`]: waits until the server follows what it has to, so that more may be subscribed. Drops what it
+    /// pushes meanwhile.
+    pub(crate) async fn resumed(&mut self) -> anyhow::Result<()> {
+        self.reply(self.last_id).await.context("resume").map(drop)
+    }
+
     /// Puts a command into what is to be written; gives its id.
     pub(crate) fn ask(&mut self, kind: Ask) -> u64 {
         self.last_id += 1;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bowline_client::protocol::wire;
 use bowline_client::protocol::wire::client_frame::Kind as Ask;
 use bowline_client::protocol::wire::server_frame::Kind as Push;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::people::Who;
 use crate::http::Refused;
@@ -33,7 +34,8 @@ impl Line {
         patience: Duration,
         pushed: impl FnMut(Push) + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let socket = RawSocket::connect(target, &who.token, patience).await?;
+        let mut socket = RawSocket::connect(target, &who.token, patience).await?;
+        timeout(patience, socket.resumed()).await.with_context(|| format!("not resumed within {patience:?}"))??;
         let (asks, asked) = mpsc::channel(QUESTIONS);
         tokio::spawn(serve(socket, asked, pushed));
         Ok(Self(asks))
