@@ -89,7 +89,7 @@ pub(crate) struct Args {
     /// Ask over HTTP instead of over a socket each
     #[arg(long)]
     http: bool,
-    /// Connections of HTTP, to each server: for --http, for what people do, and to seed
+    /// Connections of HTTP, to each server: for --http, and for what people do meanwhile
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
     /// Likes, comments, shares, posts and follows a second meanwhile
@@ -146,8 +146,7 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
         servers.push(Arc::new(Http::new(url, args.connections.into()).await?));
     }
     let acts = Acts::new(servers.clone());
-    let workers = usize::from(args.connections) * servers.len();
-    let seeded = seeding::seed(&acts, &people, &population, &who, (workers, args.no_seed)).await?;
+    let seeded = seeding::seed(&args.common, &acts, &people, (&population, &who), args.no_seed).await?;
 
     let run = Run::start("feed", &args.common)?;
     let (readers, asking) = readers(&args, &population, &who)?;

@@ -1,13 +1,17 @@
-//! What people do, over HTTP: each change under an id of its own, tried again while the server asks for that.
+//! What people do, on a socket of theirs or over HTTP: each change under an id of its own, tried again while the server asks for
+//! that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use bowline_client::protocol::{ClientId, UserId, wire};
+use anyhow::{Context as _, bail, ensure};
+use bowline_client::protocol::wire::client_frame::Kind as Ask;
+use bowline_client::protocol::wire::server_frame::Kind as Push;
+use bowline_client::protocol::{ClientId, PostId, UserId, wire};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::line::Line;
 use super::people::Who;
 use crate::http::{Http, Refused, Request};
 
@@ -49,21 +53,13 @@ impl Acts {
 
     /// Until it is stored; a server that is full or was away for a moment is asked again.
     pub(super) async fn stored(&self, who: &Who, id: ClientId, act: &Act<'_>) -> anyhow::Result<wire::Stored> {
-        let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            let refused = match self.once(who, id, act).await? {
+            match self.once(who, id, act).await? {
                 Ok(stored) => return Ok(stored),
-                Err(refused) => refused,
-            };
-            let again = ["rate_limited", "overloaded", "unavailable", "outcome_unknown", "deadline_exceeded"];
-            if !again.contains(&&*refused.name) {
-                bail!("{} {}: {}", act.request().0, act.request().1, refused.name);
+                Err(refused) => pause(&refused, act).await?,
             }
-            let pause = refused.retry_after_ms.map_or(PAUSE, Duration::from_millis);
-            tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>())).await;
-            last = refused.name;
         }
-        bail!("{last}, {ATTEMPTS} times")
+        bail!("{}: refused {ATTEMPTS} times", act.name())
     }
 
     /// What somebody shows of himself; none: nobody has seen him yet.
@@ -82,7 +78,65 @@ impl Acts {
     }
 }
 
+/// As [`Acts::stored`], on a socket of whoever does it.
+pub(super) async fn stored_on(line: &Line, id: ClientId, act: &Act<'_>) -> anyhow::Result<wire::Stored> {
+    for _ in 0..ATTEMPTS {
+        match line.ask(act.ask(id)).await {
+            Ok((Push::Stored(stored), _)) => return Ok(stored),
+            Ok(_) => bail!("{}: another reply", act.name()),
+            Err(refused) => pause(&refused, act).await?,
+        }
+    }
+    bail!("{}: refused {ATTEMPTS} times", act.name())
+}
+
+/// Before it is tried again. What would be refused again is an error.
+async fn pause(refused: &Refused, act: &Act<'_>) -> anyhow::Result<()> {
+    let again = ["rate_limited", "overloaded", "unavailable", "outcome_unknown", "deadline_exceeded"];
+    ensure!(again.contains(&&*refused.name), "{}: {}", act.name(), refused.name);
+    let pause = refused.retry_after_ms.map_or(PAUSE, Duration::from_millis);
+    tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>())).await;
+    Ok(())
+}
+
 impl Act<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Act::Profile { .. } => "profile_set",
+            Act::Post(_) => "post_create",
+            Act::Follow(_) => "follow",
+            Act::Like(_) => "post_like",
+            Act::Comment(..) => "comment_create",
+            Act::Share(_) => "post_share",
+        }
+    }
+
+    fn ask(&self, id: ClientId) -> Ask {
+        let client_id = id.to_wire();
+        let id_of = |post: &Uuid| PostId(*post).to_wire();
+        match self {
+            Act::Profile { name, bio } => {
+                let text = |text: &str| Some(text.to_owned());
+                Ask::ProfileSet(wire::ProfileSet {
+                    client_id,
+                    display_name: text(name),
+                    bio: text(bio),
+                    avatar_url: None,
+                })
+            }
+            Act::Post(body) => {
+                Ask::PostCreate(wire::PostCreate { client_id, body: (*body).to_owned(), ..Default::default() })
+            }
+            Act::Follow(user) => Ask::Follow(wire::UserChange { client_id, user_id: user.to_wire() }),
+            Act::Like(post) => Ask::PostLike(wire::PostLike { client_id, post_id: id_of(post) }),
+            Act::Comment(post, body) => {
+                let (post_id, body) = (id_of(post), (*body).to_owned());
+                Ask::CommentCreate(wire::CommentCreate { client_id, post_id, body })
+            }
+            Act::Share(post) => Ask::PostShare(wire::PostShare { client_id, post_id: id_of(post) }),
+        }
+    }
+
     fn request(&self) -> (&'static str, String, Value) {
         match self {
             Act::Profile { name, bio } => ("PATCH", "/v1/profile".into(), json!({"display_name": name, "bio": bio})),

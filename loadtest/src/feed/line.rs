@@ -25,17 +25,29 @@ struct Question {
 
 /// Questions that wait for the socket's task; who asks beyond it waits, and his time runs.
 const QUESTIONS: usize = 256;
+const ATTEMPTS: u32 = 5;
+/// After the first attempt; longer after each further one.
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Line {
-    /// `pushed` is given what nobody asked for, in order.
+    /// Follows what its user follows when this returns. Tried again a few times: a server that is full closes connections. `pushed`
+    /// is given what nobody asked for, in order.
     pub(super) async fn connect(
         target: &Target,
         who: &Who,
         patience: Duration,
         pushed: impl FnMut(Push) + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let mut socket = RawSocket::connect(target, &who.token, patience).await?;
-        timeout(patience, socket.resumed()).await.with_context(|| format!("not resumed within {patience:?}"))??;
+        let mut attempt = 1;
+        let socket = loop {
+            match socket(target, who, patience).await {
+                Ok(socket) => break socket,
+                Err(error) if attempt == ATTEMPTS => return Err(error),
+                Err(error) => tracing::debug!("{error:#}"),
+            }
+            tokio::time::sleep(PAUSE.mul_f64(f64::from(attempt) + rand::random::<f64>())).await;
+            attempt += 1;
+        };
         let (asks, asked) = mpsc::channel(QUESTIONS);
         tokio::spawn(serve(socket, asked, pushed));
         Ok(Self(asks))
@@ -55,6 +67,12 @@ impl Line {
             answer => Ok(answer),
         }
     }
+}
+
+async fn socket(target: &Target, who: &Who, patience: Duration) -> anyhow::Result<RawSocket> {
+    let mut socket = RawSocket::connect(target, &who.token, patience).await?;
+    timeout(patience, socket.resumed()).await.with_context(|| format!("not resumed within {patience:?}"))??;
+    Ok(socket)
 }
 
 /// Until the connection ends, or nobody is left who could ask.

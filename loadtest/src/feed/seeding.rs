@@ -1,5 +1,5 @@
-//! Puts a population into the database: as many changes under way as there are connections, each under an id that is the same
-//! whenever it is done, so that doing all of it again changes nothing.
+//! Puts a population into the database: each person on a socket of his own for as long as he has something to do, so many at once.
+//! Every change has an id that is the same whenever it is done, so that doing all of it again changes nothing.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,10 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::acts::{Act, Acts};
+use super::acts::{Act, Acts, stored_on};
+use super::line::Line;
 use super::people::{People, Who};
 use super::population::Population;
+use crate::options::Common;
 use crate::progress::{self, Progress};
+use crate::raw::Target;
 
 /// What was put there.
 #[derive(Clone, Debug, Serialize)]
@@ -31,7 +34,8 @@ pub(super) struct Seeded {
 }
 
 struct Seeding {
-    acts: Acts,
+    targets: Vec<Target>,
+    patience: Duration,
     people: People,
     population: Arc<Population>,
     who: Arc<Vec<Who>>,
@@ -40,25 +44,25 @@ struct Seeding {
     done: AtomicU64,
 }
 
-/// What may be done at once, each after all before it: nobody can be followed before he was seen, nor a post liked before
-/// it is there.
+/// Each after all of the one before: nobody can be followed before he was seen, nor a post liked before it is there.
 #[derive(Clone, Copy)]
 enum Stage {
-    People,
-    Posts,
-    Follows,
-    Reactions,
+    /// Names and posts.
+    Themselves,
+    /// Follows, likes and comments.
+    Others,
 }
 
-const STAGES: [Stage; 4] = [Stage::People, Stage::Posts, Stage::Follows, Stage::Reactions];
+/// People at once: a server reads the requests of 128 connections of one address.
+const AT_ONCE: usize = 100;
 
 /// Leaves a mark when all of it is there, and does nothing where that is found. `known`: it is there without a look.
 pub(super) async fn seed(
+    common: &Common,
     acts: &Acts,
     people: &People,
-    population: &Arc<Population>,
-    who: &Arc<Vec<Who>>,
-    (workers, known): (usize, bool),
+    (population, who): (&Arc<Population>, &Arc<Vec<Who>>),
+    known: bool,
 ) -> anyhow::Result<Seeded> {
     let likes = population.reactions.iter().filter(|reaction| reaction.comment.is_none()).count();
     let seeded = |took: Option<Duration>| Seeded {
@@ -75,21 +79,27 @@ pub(super) async fn seed(
         return Ok(seeded(None));
     }
     let started = Instant::now();
+    let mut targets = Vec::new();
+    for url in &common.urls {
+        targets.push(Target::resolve(url).await?);
+    }
     let seeding = Arc::new(Seeding {
-        acts: acts.clone(),
+        targets,
+        patience: common.connect_timeout,
         people: people.clone(),
         population: Arc::clone(population),
         who: Arc::clone(who),
         posts: population.posts.iter().map(|_| OnceLock::new()).collect(),
         done: AtomicU64::new(0),
     });
-    let mut progress = Progress::new(STAGES.iter().map(|stage| seeding.size(*stage) as u64).sum());
-    for stage in STAGES {
-        seeding.run(stage, workers, &mut progress).await?;
+    let changes = who.len() + population.posts.len() + population.follows.len() + population.reactions.len();
+    let mut progress = Progress::new(changes as u64);
+    for stage in [Stage::Themselves, Stage::Others] {
+        seeding.run(stage, &mut progress).await?;
     }
     progress.end();
     let finished = Act::Profile { name: &population.people[0], bio: &mark };
-    acts.stored(first, seeding.people.client_id(&mark), &finished).await?;
+    acts.stored(first, people.client_id(&mark), &finished).await?;
     Ok(seeded(Some(started.elapsed())))
 }
 
@@ -101,20 +111,16 @@ fn mark(population: &Population) -> String {
 }
 
 impl Seeding {
-    async fn run(self: &Arc<Self>, stage: Stage, workers: usize, progress: &mut Progress) -> anyhow::Result<()> {
-        let (next, size) = (Arc::new(AtomicUsize::new(0)), self.size(stage));
+    async fn run(self: &Arc<Self>, stage: Stage, progress: &mut Progress) -> anyhow::Result<()> {
+        let (next, todo) = (Arc::new(AtomicUsize::new(0)), Arc::new(self.todo(stage)));
         let mut working = JoinSet::new();
-        for _ in 0..workers {
-            let (seeding, next) = (Arc::clone(self), Arc::clone(&next));
+        for _ in 0..AT_ONCE {
+            let (seeding, next, todo) = (Arc::clone(self), Arc::clone(&next), Arc::clone(&todo));
             working.spawn(async move {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= size {
-                        return anyhow::Ok(());
-                    }
-                    seeding.act(stage, n).await.context("seeding")?;
-                    seeding.done.fetch_add(1, Ordering::Relaxed);
+                while let Some((person, places)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    seeding.act(stage, *person, places).await.context("seeding")?;
                 }
+                anyhow::Ok(())
             });
         }
         let mut tick = tokio::time::interval(progress::EVERY);
@@ -132,43 +138,72 @@ impl Seeding {
         }
     }
 
-    fn size(&self, stage: Stage) -> usize {
+    /// Who has something to do in a stage, and the places of what: of his posts, or of his follows and then of his reactions.
+    fn todo(&self, stage: Stage) -> Vec<(usize, Vec<usize>)> {
+        let Population { people, posts, follows, reactions } = &*self.population;
+        let mut todo: Vec<(usize, Vec<usize>)> = (0..people.len()).map(|person| (person, Vec::new())).collect();
         match stage {
-            Stage::People => self.population.people.len(),
-            Stage::Posts => self.population.posts.len(),
-            Stage::Follows => self.population.follows.len(),
-            Stage::Reactions => self.population.reactions.len(),
+            Stage::Themselves => {
+                posts.iter().enumerate().for_each(|(place, post)| todo[post.author as usize].1.push(place));
+            }
+            Stage::Others => {
+                let actors = follows.iter().map(|follow| follow.who).chain(reactions.iter().map(|one| one.who));
+                actors.enumerate().for_each(|(place, who)| todo[who as usize].1.push(place));
+                todo.retain(|(_, places)| !places.is_empty());
+            }
         }
+        todo
     }
 
-    async fn act(&self, stage: Stage, n: usize) -> anyhow::Result<()> {
-        let population = &self.population;
-        let (actor, what, act) = match stage {
-            Stage::People => (n as u32, "name".to_owned(), Act::Profile { name: &population.people[n], bio: "" }),
-            Stage::Posts => {
-                let post = &population.posts[n];
-                (post.author, format!("post {}", post.number), Act::Post(&post.body))
-            }
-            Stage::Follows => {
-                let follow = population.follows[n];
-                (follow.who, format!("follow {}", follow.whom), Act::Follow(self.who[follow.whom as usize].user))
-            }
-            Stage::Reactions => {
-                let reaction = &population.reactions[n];
-                let post = *self.posts[reaction.post as usize].get().context("a post without an id")?;
-                match &reaction.comment {
-                    None => (reaction.who, format!("like {}", reaction.post), Act::Like(post)),
-                    Some(body) => (reaction.who, format!("comment {n}"), Act::Comment(post, body)),
+    async fn act(&self, stage: Stage, person: usize, places: &[usize]) -> anyhow::Result<()> {
+        let target = &self.targets[person % self.targets.len()];
+        let line = Line::connect(target, &self.who[person], self.patience, |_| {}).await?;
+        if matches!(stage, Stage::Themselves) {
+            let name = Act::Profile { name: &self.population.people[person], bio: "" };
+            self.store(&line, person, "name", &name).await?;
+        }
+        for place in places {
+            match stage {
+                Stage::Themselves => {
+                    let post = &self.population.posts[*place];
+                    let what = format!("post {} {}", post.number, post.body);
+                    let made = self.store(&line, person, &what, &Act::Post(&post.body)).await?;
+                    let _ = self.posts[*place].set(made.context("a post without an id")?);
                 }
+                Stage::Others => self.regard(&line, person, *place).await?,
             }
-        };
-        let id = self.people.client_id(&format!("{actor} {what}"));
-        let stored = self.acts.stored(&self.who[actor as usize], id, &act).await?;
-        if matches!(stage, Stage::Posts) {
-            let made = stored.made_id.and_then(|id| Uuid::from_slice(&id).ok()).context("a post without an id")?;
-            let _ = self.posts[n].set(made);
         }
         Ok(())
+    }
+
+    /// What one does about others: the n-th of all follows and then of all reactions. What it is called does not depend on how
+    /// many people there are, so that a larger population of the same seed grows out of a smaller one.
+    async fn regard(&self, line: &Line, person: usize, n: usize) -> anyhow::Result<()> {
+        let Population { follows, reactions, posts, .. } = &*self.population;
+        if let Some(follow) = follows.get(n) {
+            let act = Act::Follow(self.who[follow.whom as usize].user);
+            self.store(line, person, &format!("follow {}", follow.whom), &act).await?;
+            return Ok(());
+        }
+        let reaction = &reactions[n - follows.len()];
+        let id = *self.posts[reaction.post as usize].get().context("a post without an id")?;
+        let post = &posts[reaction.post as usize];
+        let about = format!("{} {} {}", post.author, post.number, post.body);
+        match &reaction.comment {
+            None => self.store(line, person, &format!("like {about}"), &Act::Like(id)).await?,
+            Some(words) => {
+                self.store(line, person, &format!("comment {about} {words}"), &Act::Comment(id, words)).await?
+            }
+        };
+        Ok(())
+    }
+
+    /// What it made, if it made something.
+    async fn store(&self, line: &Line, person: usize, what: &str, act: &Act<'_>) -> anyhow::Result<Option<Uuid>> {
+        let id = self.people.client_id(&format!("{person} {what}"));
+        let stored = stored_on(line, id, act).await?;
+        self.done.fetch_add(1, Ordering::Relaxed);
+        Ok(stored.made_id.and_then(|id| Uuid::from_slice(&id).ok()))
     }
 }
 
