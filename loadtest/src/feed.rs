@@ -156,9 +156,7 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
         subscribers => Some(Live::gather(&args.common, &people, &acts, subscribers).await?),
     };
     let lateness = Lateness::start()?;
-    let traced = if args.metrics.is_empty() { args.common.urls.clone() } else { args.metrics.clone() };
-    let every = if args.burst.is_some() { TRACE_BURST_EVERY } else { TRACE_EVERY };
-    let trace = Trace::start(traced, every, Arc::clone(run.timeline()))?;
+    let trace = trace(&args, &run)?;
     let before = process::usage(&args.common.pids)?;
 
     let start = Instant::now();
@@ -167,41 +165,45 @@ async fn measured(args: Args) -> anyhow::Result<Outcome> {
     let pages = Arc::new(Pages::new(doors, readers, args.limit, lateness.watch(), tally));
     draw(&run, &pages, &lateness);
     let commands = Commands::start(&args.commands, start, run.timeline());
-    let engagement =
-        Arc::new(Engagement { acts, who, population, pages: Arc::clone(&pages), done: Mutex::new(Done::default()) });
-    let engaging = (args.engage > 0.0).then(|| {
-        let (pacer, turns) = Pacer::new(args.engage, 1, args.duration);
-        pacer.run();
-        tokio::spawn(Arc::clone(&engagement).run(one(turns), args.common.seed))
-    });
-    let flowing = async {
-        let asked = ask(&args, &pages).await;
-        if let Some(engaging) = engaging {
-            engaging.await?;
-        }
-        asked
-    };
+    let done = Mutex::default();
+    let engagement = Arc::new(Engagement { acts, who, population, pages: Arc::clone(&pages), done });
     let listening = async {
         if let Some(live) = &live {
             live.run(start, args.duration).await;
         }
     };
-    let (asked, ()) = tokio::join!(flowing, listening);
+    let (asked, engaged, ()) = tokio::join!(ask(&args, &pages), engage(&args, engagement), listening);
     let (flowed, pacing_late) = asked?;
-    let after = process::usage(&args.common.pids)?;
     let parts = result::Parts {
         seeded,
         flowed,
         pacing_late,
-        engaged: (args.engage > 0.0).then(|| engagement.done(|done| done.clone())),
+        engaged: engaged?,
         live: live.map(|live| live.told()),
+        usage: before.zip(process::usage(&args.common.pids)?),
         commands: commands.end(&args.commands).await,
         trace: trace.stop(),
         scheduling: lateness.stop(),
-        usage: before.zip(after),
     };
     let summary = result::Summary::new(&args, &pages.tally(), parts);
     run.finish(&summary)
+}
+
+fn trace(args: &Args, run: &Run) -> anyhow::Result<Trace> {
+    let urls = if args.metrics.is_empty() { &args.common.urls } else { &args.metrics };
+    let every = if args.burst.is_some() { TRACE_BURST_EVERY } else { TRACE_EVERY };
+    Ok(Trace::start(urls.clone(), every, Arc::clone(run.timeline()))?)
+}
+
+/// What people did meanwhile, if they are to do something.
+async fn engage(args: &Args, engagement: Arc<Engagement>) -> anyhow::Result<Option<Done>> {
+    if args.engage == 0.0 {
+        return Ok(None);
+    }
+    let (pacer, turns) = Pacer::new(args.engage, 1, args.duration);
+    pacer.run();
+    tokio::spawn(Arc::clone(&engagement).run(one(turns), args.common.seed)).await?;
+    Ok(Some(engagement.done(|done| done.clone())))
 }
 
 /// Who asks, in the order in which they are chosen, and the same as users.

@@ -104,7 +104,11 @@ fn answered(
     let Some(kind) = frame.kind else { return };
     match frame.id {
         // Whoever asked may have given up.
-        Some(id) => _ = open.remove(&id).map(|answer| answer.send((kind, Instant::now()))),
+        Some(id) => {
+            if let Some(answer) = open.remove(&id) {
+                let _ = answer.send((kind, Instant::now()));
+            }
+        }
         None => pushed(kind),
     }
 }
