@@ -5,6 +5,7 @@
 //!   `hard` is it gone, and callers wait for it to be made, by one of them in all nodes together.
 //! - Whatever is made has a version. An older one never replaces a newer one, in Redis or in a node, also when the one who
 //!   made it was stopped for longer than his turn lasts.
+//! - What could not be made whole is made anew as soon as a node looks.
 //! - What was made before somebody said that it is outdated is given out only where nothing newer can be had.
 //! - With Redis away or none at all, the same holds within each node.
 //!
@@ -43,8 +44,11 @@ pub struct Cache<V: Send + Sync + 'static> {
     inner: Arc<Inner<V>>,
 }
 
-/// How a value crosses Redis.
+/// What the cache is told of its values.
 pub struct Codec<V> {
+    /// Whether it is all that it could be: one that is not is stale as soon as a node looks for something newer.
+    pub is_whole: fn(&V) -> bool,
+    /// How it crosses Redis.
     pub to_bytes: fn(&V) -> Vec<u8>,
     /// Nothing for what is no value, such as one of another version of this program.
     pub from_bytes: fn(&[u8]) -> Option<V>,
@@ -75,7 +79,7 @@ struct Inner<V: Send + Sync + 'static> {
     config: Config,
     memory: Memory<V>,
     shared: Option<Arc<Shared<V>>>,
-    to_bytes: fn(&V) -> Vec<u8>,
+    codec: Codec<V>,
     /// What is being made anew. Held for one look.
     refreshing: Mutex<HashSet<Uuid>>,
     /// What was made before it was marked is outdated.
@@ -109,7 +113,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             memory: Memory::new(&config),
             shared: redis.map(|redis| Arc::new(Shared::new(redis, space, codec.from_bytes, &config))),
             config,
-            to_bytes: codec.to_bytes,
+            codec,
             refreshing: Mutex::default(),
             marks: Marks::default(),
             events: counts.of(name),
@@ -268,8 +272,11 @@ impl<V: Send + Sync + 'static> Inner<V> {
             }
         };
         self.events.made.inc();
-        let bytes = (self.to_bytes)(&value);
-        let life = Life::new(&self.config, began.elapsed(), rand::random());
+        let bytes = (self.codec.to_bytes)(&value);
+        let mut life = Life::new(&self.config, began.elapsed(), rand::random());
+        if !(self.codec.is_whole)(&value) {
+            life.soft = Duration::ZERO;
+        }
         let entry = Entry::new(version, value, life, Age::at_present(began.elapsed()), bytes.len());
         let newest = self.memory.keep(key, Arc::new(entry)).await;
         if let Some(turn) = turn {

@@ -72,7 +72,11 @@ impl Feed {
         let secret = postgres::secret(&connection, deadline).await?;
         drop(connection);
         let space = format!("feed:{FORMAT}:{}", config.ranking.version);
-        let codec = cache::Codec { to_bytes: Editions::to_bytes, from_bytes: Editions::from_bytes };
+        let codec = cache::Codec {
+            is_whole: Editions::is_whole,
+            to_bytes: Editions::to_bytes,
+            from_bytes: Editions::from_bytes,
+        };
         let counts = cache::Counts::new(metrics);
         let inner = Inner {
             gatherer: Gatherer::new(pool.clone(), clickhouse, config, metrics),

@@ -105,6 +105,11 @@ impl Editions {
         &self.current
     }
 
+    /// No source is missing from the current edition.
+    pub fn is_whole(&self) -> bool {
+        self.current.missing == Sources::default()
+    }
+
     pub fn contains(&self, place: Place) -> bool {
         self.edition(place.version).is_some()
     }

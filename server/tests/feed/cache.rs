@@ -1,6 +1,7 @@
 //! One node, or a few, each request of which looks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline::deadline::Deadline;
@@ -9,7 +10,7 @@ use bowline::telemetry::Metrics;
 use bowline_testkit::Redis as Server;
 use tokio::task::JoinSet;
 
-use crate::fixture::{Failed, Maker, Node, key, looking, patient, soon, until};
+use crate::fixture::{Failed, Maker, Node, PARTLY, key, looking, patient, soon, until};
 
 #[tokio::test]
 async fn what_is_stale_is_given_out_while_one_makes_it_anew() {
@@ -74,7 +75,7 @@ async fn one_who_is_slower_than_his_turn_does_not_replace_what_is_newer() {
         async move { slow.get(1, &maker).await.unwrap() }
     });
     until("the slow one has his turn", async || slow_maker.begun() == 1).await;
-    fast_maker.begun.store(100, std::sync::atomic::Ordering::Relaxed);
+    fast_maker.begun.store(100, Ordering::Relaxed);
     assert_eq!(fast.get(1, &fast_maker).await.unwrap(), 101, "his turn ended");
     until("it is in Redis", async || slow.find(1).await.is_some()).await;
     slow_maker.allow(1);
@@ -167,7 +168,7 @@ async fn what_is_gone_in_redis_is_made_again() {
 async fn memory_is_bounded() {
     const BYTES: usize = 10_000;
     let config = Config { memory_bytes: 1 << 20, ..patient() };
-    let codec = Codec { to_bytes: Vec::clone, from_bytes: |bytes| Some(bytes.to_vec()) };
+    let codec = Codec { is_whole: |_| true, to_bytes: Vec::clone, from_bytes: |bytes| Some(bytes.to_vec()) };
     let cache = Cache::new("test", "test", config, codec, None, &Counts::new(&Metrics::default()));
     for user in 0..1_000 {
         let made = cache.get(key(user), soon(), |_| async { Ok::<_, Failed>(vec![0; BYTES]) }).await;
@@ -216,5 +217,20 @@ async fn what_is_outdated_stands_in_where_nothing_newer_can_be_made() {
         node.cache.outdate(key(1));
         assert_eq!(node.get(1, &Maker::failing()).await.unwrap(), 1);
         until("another may try", async || node.get(1, &maker).await.unwrap() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_made_whole_is_made_anew_at_the_next_look() {
+    for server in [None, Some(Server::start().await)] {
+        let node = Node::new(looking(), server.as_ref()).await;
+        let maker = Maker::new(1_000);
+        maker.begun.store(PARTLY as usize, Ordering::Relaxed);
+        assert_eq!(node.get(1, &maker).await.unwrap(), PARTLY + 1);
+        maker.begun.store(0, Ordering::Relaxed);
+        until("it is whole", async || node.get(1, &maker).await.unwrap() == 1).await;
+        for _ in 0..100 {
+            assert_eq!(node.get(1, &maker).await.unwrap(), 1, "it is kept");
+        }
     }
 }

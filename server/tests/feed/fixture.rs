@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub(crate) const LONG: Duration = Duration::from_secs(3_600);
+/// Greater numbers are made without all that they could be made of.
+pub(crate) const PARTLY: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -60,6 +62,7 @@ impl Node {
         let redis =
             Redis::open(&redis::Config { url, command_timeout, ..redis::Config::default() }, &metrics).await.unwrap();
         let codec = Codec {
+            is_whole: |value: &u64| *value <= PARTLY,
             to_bytes: |value: &u64| value.to_be_bytes().to_vec(),
             from_bytes: |bytes| bytes.try_into().ok().map(u64::from_be_bytes),
         };
