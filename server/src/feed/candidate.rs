@@ -42,13 +42,5 @@ pub struct Candidate {
 pub const FOLLOWEE_POSTS: usize = 500;
 pub const TRENDING_POSTS: usize = 200;
 pub const AFFINITY_POSTS: usize = 300;
-/// People whose posts are looked for.
+/// Of those whom a reader follows, those whose posts are looked for: whom he began to follow last.
 pub const FOLLOWEES: usize = 2_000;
-
-/// For whom candidates are looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
-    pub id: UserId,
-    /// Whom he follows, those that matter most to him first: posts of more than [`FOLLOWEES`] are not looked for.
-    pub follows: &'a [UserId],
-}

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_protocol::UserId;
+use tokio::time::timeout_at;
 
 use super::breaker::{self, Breaker, Call};
 use super::budget::{Budget, Part};
 use super::bulkhead::{Bulkhead, Snapshot};
-use super::candidate::{Candidate, FOLLOWEES, Reader, Sources};
+use super::candidate::{Candidate, FOLLOWEES, Sources};
 use super::{Config, clickhouse, postgres};
 use crate::deadline::Deadline;
 use crate::storage::Pool;
@@ -27,6 +28,8 @@ pub(super) struct Gatherer {
     columns: Option<Columns>,
     bulkhead: Bulkhead,
     trending: Snapshot<Trending>,
+    /// Held by the one who looks for what is trending, by his deadline.
+    looking: tokio::sync::Mutex<()>,
 }
 
 /// ClickHouse, and what keeps it, and each source of it, from being asked in vain.
@@ -79,7 +82,13 @@ impl Gatherer {
                 affinity: breaker("affinity"),
             }
         });
-        Self { pool, columns, bulkhead: Bulkhead::new(&config.fallback, metrics), trending: Snapshot::default() }
+        Self {
+            pool,
+            columns,
+            bulkhead: Bulkhead::new(&config.fallback, metrics),
+            trending: Snapshot::default(),
+            looking: tokio::sync::Mutex::default(),
+        }
     }
 
     /// By the deadlines of the parts `Candidates` and `Fallback`.
@@ -111,30 +120,24 @@ impl Gatherer {
 
     async fn ask_columns(&self, columns: &Columns, reader: UserId, found: &mut Found, until: Deadline) {
         let Columns { clickhouse, all, followees, trending, affinity } = columns;
-        let nobody = Reader { id: reader, follows: &[] };
         let by_followees = async {
             let follows = self.follows(reader, until).await?;
-            let whom = Reader { id: reader, follows: &follows };
-            let posts = asked([all, followees], clickhouse::followees(clickhouse, whom, until)).await;
+            let posts = asked([all, followees], clickhouse::followees(clickhouse, &follows, until)).await;
             Some((follows, posts))
         };
         let (by_followees, trending, affinity) = tokio::join!(
             by_followees,
-            asked([all, trending], clickhouse::trending(clickhouse, nobody, until)),
-            asked([all, affinity], clickhouse::affinity(clickhouse, nobody, until)),
+            self.trending(async || asked([all, trending], clickhouse::trending(clickhouse, until)).await, until),
+            asked([all, affinity], clickhouse::affinity(clickhouse, reader, until)),
         );
         (found.follows, found.followees) = by_followees.map_or((None, None), |(follows, posts)| (Some(follows), posts));
-        if let Some(posts) = &trending {
-            self.keep_trending(posts.iter().map(|post| Candidate { affinity_weight: 0.0, ..post.clone() }).collect());
-        }
         (found.trending, found.affinity) = (trending, affinity);
     }
 
     /// All that is missing, on one connection.
     async fn ask_rows(&self, reader: UserId, found: &mut Found, until: Deadline) {
-        let recent = self.trending.last().filter(|trending| trending.found.elapsed() < TRENDING_FOR);
         if found.trending.is_none() {
-            found.trending = recent.map(|trending| trending.posts.clone());
+            found.trending = self.recent_trending();
         }
         let Ok(_permit) = self.bulkhead.enter(until).await else { return };
         let Ok(connection) = self.pool.get(until).await else { return };
@@ -143,21 +146,17 @@ impl Gatherer {
         }
         let followees = async {
             let follows = found.follows.as_deref().filter(|_| found.followees.is_none())?;
-            let whom = Reader { id: reader, follows };
-            said("followees", postgres::followees(&connection, whom, until).await)
+            said("followees", postgres::followees(&connection, follows, until).await)
         };
         let trending = async {
-            let wanted = found.trending.is_none();
-            if wanted { said("trending", postgres::trending(&connection, until).await) } else { None }
+            let ask = async || said("trending", postgres::trending(&connection, until).await);
+            if found.trending.is_none() { self.trending(ask, until).await } else { None }
         };
         let affinity = async {
             let wanted = found.affinity.is_none();
             if wanted { said("affinity", postgres::affinity(&connection, reader, until).await) } else { None }
         };
         let (followees, trending, affinity) = tokio::join!(followees, trending, affinity);
-        if let Some(posts) = &trending {
-            self.keep_trending(posts.clone());
-        }
         found.followees = found.followees.take().or(followees);
         found.trending = found.trending.take().or(trending);
         found.affinity = found.affinity.take().or(affinity);
@@ -168,8 +167,32 @@ impl Gatherer {
         said("follows", postgres::follows(&connection, reader, FOLLOWEES, until).await)
     }
 
-    fn keep_trending(&self, posts: Vec<Candidate>) {
-        self.trending.replace(Arc::new(Trending { found: Instant::now(), posts }));
+    /// What is trending, found within the last [`TRENDING_FOR`]. Of all readers one looks for it anew; the others make do with
+    /// what was found before, or wait for him where nothing was.
+    async fn trending(
+        &self,
+        ask: impl AsyncFnOnce() -> Option<Vec<Candidate>>,
+        until: Deadline,
+    ) -> Option<Vec<Candidate>> {
+        if let Some(posts) = self.recent_trending() {
+            return Some(posts);
+        }
+        let _turn = match (self.looking.try_lock(), self.trending.last()) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(before)) => return Some(before.posts.clone()),
+            (Err(_), None) => timeout_at(until.instant().into(), self.looking.lock()).await.ok()?,
+        };
+        if let Some(posts) = self.recent_trending() {
+            return Some(posts);
+        }
+        let posts = ask().await?;
+        self.trending.replace(Arc::new(Trending { found: Instant::now(), posts: posts.clone() }));
+        Some(posts)
+    }
+
+    fn recent_trending(&self) -> Option<Vec<Candidate>> {
+        let recent = self.trending.last().filter(|trending| trending.found.elapsed() < TRENDING_FOR);
+        recent.map(|trending| trending.posts.clone())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowline::deadline::Deadline;
 use bowline::feed::candidate::Candidate;
-use bowline::feed::candidate::{AFFINITY_POSTS, FOLLOWEE_POSTS, Reader, TRENDING_POSTS};
+use bowline::feed::candidate::{AFFINITY_POSTS, FOLLOWEE_POSTS, TRENDING_POSTS};
 use bowline::feed::clickhouse;
 use bowline::storage::clickhouse::{ClickHouse, Fault as ReadFault};
 use bowline_protocol::UserId;
@@ -63,7 +63,6 @@ async fn the_newest_posts_of_those_whom_the_reader_follows_with_what_they_were_g
     let world = World::make().await;
     let [reader, friend, other, stranger] = [(); 4].map(|()| UserId::new());
     let follows = [friend, other];
-    let me = Reader { id: reader, follows: &follows };
     let old = world.post(friend, 300).await;
     let gone = world.post(friend, 200).await;
     let new = world.post(other, 100).await;
@@ -78,26 +77,21 @@ async fn the_newest_posts_of_those_whom_the_reader_follows_with_what_they_were_g
     world.did(stranger, "like", new, other, 4, 1).await;
     world.did(stranger, "unlike", new, other, 3, 1).await;
 
-    let found = clickhouse::followees(&world.clickhouse, me, soon()).await.unwrap();
+    let found = clickhouse::followees(&world.clickhouse, &follows, soon()).await.unwrap();
     assert_eq!(posts(&found), [new, old]);
     let old = &found[1];
     assert_eq!((old.author, old.likes, old.comments, old.shares), (friend, 4, 2, 1));
-    assert!((old.affinity_weight - 5.0).abs() < 1e-9, "a like and two comments: {old:?}");
     assert_eq!(old.created_at_ms, made_at_ms(old.post));
     assert!(old.followed && old.sources.followee && !old.sources.trending && !old.sources.affinity);
-    assert_eq!((found[0].likes, found[0].affinity_weight), (0, 0.0));
+    assert_eq!(found[0].likes, 0);
 
-    let nobody = [];
-    let alone = Reader { id: reader, follows: &nobody };
-    assert_eq!(clickhouse::followees(&world.clickhouse, alone, soon()).await.unwrap(), []);
+    assert_eq!(clickhouse::followees(&world.clickhouse, &[], soon()).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn what_others_were_given_most_for_today() {
     let world = World::make().await;
     let [reader, friend, other, fan] = [(); 4].map(|()| UserId::new());
-    let follows = [friend];
-    let me = Reader { id: reader, follows: &follows };
     let shared = world.post(friend, 3_000).await;
     let liked = world.post(other, 200).await;
     let plain = world.post(other, 100).await;
@@ -111,20 +105,17 @@ async fn what_others_were_given_most_for_today() {
     world.did(fan, "like", own, reader, 5, 9).await;
     world.did(fan, "like", deleted, other, 50, 9).await;
     world.did(other, "unpost", deleted, other, 40, 1).await;
-    let found = clickhouse::trending(&world.clickhouse, me, soon()).await.unwrap();
-    assert_eq!(HashSet::from_iter(posts(&found)), HashSet::from([shared, liked, plain]));
+    let found = clickhouse::trending(&world.clickhouse, soon()).await.unwrap();
+    assert_eq!(HashSet::from_iter(posts(&found)), HashSet::from([shared, liked, plain, own]));
     let shared = found.iter().find(|candidate| candidate.post == shared).unwrap();
     assert_eq!((shared.likes, shared.shares), (5, 2), "what it was given in all, not only today");
-    assert!(shared.followed && shared.sources.trending && !shared.sources.followee);
-    assert!(!found.iter().find(|candidate| candidate.post == liked).unwrap().followed);
+    assert!(shared.sources.trending && !shared.sources.followee);
 }
 
 #[tokio::test]
 async fn posts_of_those_with_whom_the_reader_engages() {
     let world = World::make().await;
     let [reader, liked, seen, left, stranger] = [(); 5].map(|()| UserId::new());
-    let nobody = [];
-    let me = Reader { id: reader, follows: &nobody };
     let [first, second, third, fourth, own] = [
         world.post(liked, 50).await,
         world.post(liked, 40).await,
@@ -139,7 +130,7 @@ async fn posts_of_those_with_whom_the_reader_engages() {
     world.did(reader, "like", fourth, left, 9, 1).await;
     world.did(reader, "unlike", fourth, left, 8, 1).await;
     world.did(reader, "like", own, reader, 1, 1).await;
-    let found = clickhouse::affinity(&world.clickhouse, me, soon()).await.unwrap();
+    let found = clickhouse::affinity(&world.clickhouse, reader, soon()).await.unwrap();
     assert_eq!(HashSet::from_iter(posts(&found)), HashSet::from([first, second, third]));
     let weight = |post: Uuid| found.iter().find(|candidate| candidate.post == post).unwrap().affinity_weight;
     assert!((weight(second) - 4.0).abs() < 1e-9 && (weight(third) - 0.5).abs() < 1e-9, "{found:?}");
@@ -151,7 +142,6 @@ async fn no_source_gives_more_than_its_bound_and_no_author_takes_all_of_it() {
     let world = World::make().await;
     let reader = UserId::new();
     let follows: Vec<UserId> = (0..2_000).map(|_| UserId::new()).collect();
-    let me = Reader { id: reader, follows: &follows };
     let loud = follows[0];
     let id = |user: &UserId| format!("'{}'", user.0);
     let authors = follows.iter().map(id).collect::<Vec<_>>().join(",");
@@ -173,9 +163,9 @@ async fn no_source_gives_more_than_its_bound_and_no_author_takes_all_of_it() {
     world.server.query(&like).await;
     let deadline = soon();
     let (a, b, c) = tokio::join!(
-        clickhouse::followees(&world.clickhouse, me, deadline),
-        clickhouse::trending(&world.clickhouse, me, deadline),
-        clickhouse::affinity(&world.clickhouse, me, deadline),
+        clickhouse::followees(&world.clickhouse, &follows, deadline),
+        clickhouse::trending(&world.clickhouse, deadline),
+        clickhouse::affinity(&world.clickhouse, reader, deadline),
     );
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
     assert_eq!(a.len(), FOLLOWEE_POSTS);
@@ -193,12 +183,11 @@ async fn each_source_ends_on_its_own() {
     let (well, hung) = (connect(&server.url()), connect(proxy.url()));
     proxy.set(Fault::Hang);
     let follows = [UserId::new()];
-    let me = Reader { id: UserId::new(), follows: &follows };
     let early = Deadline::after(Duration::from_millis(200));
     let (a, b, c) = tokio::join!(
-        clickhouse::followees(&well, me, soon()),
-        clickhouse::trending(&hung, me, early),
-        clickhouse::affinity(&well, me, soon()),
+        clickhouse::followees(&well, &follows, soon()),
+        clickhouse::trending(&hung, early),
+        clickhouse::affinity(&well, UserId::new(), soon()),
     );
     assert_eq!((a.unwrap(), c.unwrap()), (Vec::new(), Vec::new()));
     assert!(matches!(b, Err(ReadFault::Late)), "{b:?}");
@@ -210,12 +199,11 @@ async fn the_server_is_told_with_each_source_when_to_end_it() {
     let (server, _) = databases().await;
     let clickhouse = connect(&server.url());
     let follows = [UserId::new()];
-    let me = Reader { id: UserId::new(), follows: &follows };
     let deadline = soon();
     let (a, b, c) = tokio::join!(
-        clickhouse::followees(&clickhouse, me, deadline),
-        clickhouse::trending(&clickhouse, me, deadline),
-        clickhouse::affinity(&clickhouse, me, deadline),
+        clickhouse::followees(&clickhouse, &follows, deadline),
+        clickhouse::trending(&clickhouse, deadline),
+        clickhouse::affinity(&clickhouse, UserId::new(), deadline),
     );
     assert_eq!((a.unwrap(), b.unwrap(), c.unwrap()), (vec![], vec![], vec![]));
     let sql = "SELECT Settings['max_execution_time'], Settings['timeout_overflow_mode'], Settings['readonly'],

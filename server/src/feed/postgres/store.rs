@@ -8,7 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::deadline::Deadline;
-use crate::feed::candidate::{AFFINITY_POSTS, Candidate, FOLLOWEE_POSTS, Reader, Sources, TRENDING_POSTS};
+use crate::feed::candidate::{AFFINITY_POSTS, Candidate, FOLLOWEE_POSTS, Sources, TRENDING_POSTS};
 use crate::storage::columns::{int, time_ms, whole};
 use crate::storage::{Connection, Fault};
 
@@ -50,10 +50,10 @@ pub(in crate::feed) async fn follows(
 /// The newest posts of those whom the reader follows, at most [`FOLLOWEE_POSTS`].
 pub(in crate::feed) async fn followees(
     connection: &Connection,
-    reader: Reader<'_>,
+    follows: &[UserId],
     deadline: Deadline,
 ) -> Result<Vec<Candidate>, Fault> {
-    let authors = &reader.follows[..reader.follows.len().min(AUTHORS)];
+    let authors = &follows[..follows.len().min(AUTHORS)];
     if authors.is_empty() {
         return Ok(Vec::new());
     }

@@ -113,17 +113,21 @@ async fn whatever_becomes_of_clickhouse_no_page_is_empty_and_the_breaker_follows
         page["degraded"].clone()
     };
     assert_eq!(look().await, Value::Null);
+    // What is trending is the same for all, and found anew every five seconds: until then it is not missing.
+    let lacks_the_readers_own = |degraded: &Value| {
+        [json!(["followee", "affinity"]), json!(["followee", "trending", "affinity"])].contains(degraded)
+    };
     for fault in [Fault::Hang, Fault::Reset, Fault::Error, Fault::CutAtAnswer] {
         let opened = world.opened().await;
         world.proxy.set(fault);
         until("the breaker opens", async || {
-            assert_eq!(look().await, json!(["followee", "trending", "affinity"]), "{fault:?}");
+            assert!(lacks_the_readers_own(&look().await), "{fault:?}");
             world.opened().await > opened
         })
         .await;
         let refused = metric(&world.node, "breaker_refused_total").await;
         until("it lets nothing through", async || {
-            assert_eq!(look().await, json!(["followee", "trending", "affinity"]), "{fault:?}");
+            assert!(lacks_the_readers_own(&look().await), "{fault:?}");
             metric(&world.node, "breaker_refused_total").await > refused
         })
         .await;
