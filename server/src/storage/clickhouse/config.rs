@@ -20,7 +20,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { url: None, max_in_flight: 40 }
+        Self { url: None, max_in_flight: 16 }
     }
 }
 
