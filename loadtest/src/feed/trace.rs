@@ -36,7 +36,7 @@ pub(super) struct Told {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Change {
-    /// On the timeline.
+    /// Since the trace began, which the pages do at the same time.
     at_s: f64,
     /// Which of the servers, counted from 0.
     server: usize,
@@ -70,7 +70,8 @@ impl Trace {
     pub(super) fn start(urls: Vec<String>, every: Duration, timeline: Arc<Timeline>) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("trace".into()).spawn(move || {
-            let mut watching = Watching { timeline, ..Watching::default() };
+            let began_s = timeline.now_s();
+            let mut watching = Watching { began_s, timeline, ..Watching::default() };
             let start = Instant::now();
             for n in 1.. {
                 watching.look(&urls);
@@ -96,6 +97,8 @@ impl Trace {
 
 /// A thread's own.
 struct Watching {
+    /// On the timeline.
+    began_s: f64,
     timeline: Arc<Timeline>,
     told: Told,
     first: BTreeMap<usize, Look>,
@@ -107,7 +110,7 @@ impl Default for Watching {
     fn default() -> Self {
         let timeline = Arc::new(Timeline::new());
         let (first, last, rates) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { timeline, told: Told::default(), first, last, rates }
+        Self { began_s: 0.0, timeline, told: Told::default(), first, last, rates }
     }
 }
 
@@ -115,7 +118,7 @@ impl Watching {
     fn look(&mut self, urls: &[String]) {
         for (server, url) in urls.iter().enumerate() {
             let Some(text) = metrics::fetch(url) else { continue };
-            self.take(self.timeline.now_s(), server, Look::read(&text));
+            self.take(self.timeline.now_s() - self.began_s, server, Look::read(&text));
         }
         let timeline = Arc::clone(&self.timeline);
         for ((_, breaker), state) in &self.told.states {

@@ -105,9 +105,10 @@ impl Editions {
         &self.current
     }
 
-    /// No source is missing from the current edition.
+    /// No source is missing from the current edition, and one of them proposed something.
     pub fn is_whole(&self) -> bool {
-        self.current.missing == Sources::default()
+        let proposed = self.current.items.first().is_some_and(|item| item.reasons != Sources::default());
+        self.current.missing == Sources::default() && proposed
     }
 
     pub fn contains(&self, place: Place) -> bool {

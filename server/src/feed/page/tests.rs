@@ -115,3 +115,20 @@ fn text_that_is_no_cursor_is_refused() {
         assert!(Cursors::new(b"secret").open(reader(1), text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn what_lacks_a_source_or_is_proposed_by_none_is_not_whole() {
+    let post = Uuid::from_u128(1);
+    let none = Sources::default();
+    let trending = Sources { trending: true, ..none };
+    let item = |reasons| Item { post, score: 1.0, reasons };
+    for (items, missing, expected) in [
+        (vec![item(trending)], none, true),
+        (vec![item(trending)], Sources { affinity: true, ..none }, false),
+        (vec![item(none)], none, false),
+        (vec![], none, false),
+    ] {
+        assert_eq!(Editions::new(Edition { version: 1, missing, items }, None).is_whole(), expected);
+    }
+    assert!(!Editions::new(Edition::unranked(1, &[post], none), None).is_whole());
+}
